@@ -1,0 +1,141 @@
+"""One door per noun: what a person may see, and 404 for what they may not (design.md §8)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import Http404
+
+from backups.models import (
+    Acceptance,
+    Alert,
+    BackupSet,
+    Copy,
+    Drill,
+    DrillQuery,
+    Event,
+    Instance,
+    Membership,
+    ResourceGroup,
+    Restore,
+    Role,
+)
+
+
+def sees_all(user: Any) -> bool:
+    return bool(user.is_active and user.is_superuser)
+
+
+def groups_for(user: Any, *roles: str) -> QuerySet[ResourceGroup]:
+    """Return the groups in which the user has one of the roles (any role when none is named)."""
+    if not user.is_active:
+        return ResourceGroup.objects.none()
+    if sees_all(user):
+        return ResourceGroup.objects.all()
+    mine = Membership.objects.filter(user=user)
+    if roles:
+        mine = mine.filter(role__in=roles)
+    return ResourceGroup.objects.filter(pk__in=mine.values("group"))
+
+
+def may(user: Any, group_id: int | None, *roles: str) -> bool:
+    return groups_for(user, *roles).filter(pk=group_id).exists()
+
+
+def require(user: Any, instance: Instance, *roles: str) -> None:
+    """Raise PermissionDenied unless the user has one of the roles for this instance."""
+    if not may(user, instance.group_id, *roles):
+        raise PermissionDenied(f"This needs the role {' or '.join(roles)} in {instance.group}.")
+
+
+def instances_for(user: Any, *roles: str) -> QuerySet[Instance]:
+    return Instance.objects.filter(group__in=groups_for(user, *roles)).select_related("region", "group")
+
+
+def instance_for(user: Any, code: str, *roles: str) -> Instance:
+    """Return the instance; Http404 when it is not there for this user, PermissionDenied when a role is missing."""
+    instance = instances_for(user).filter(code=code).first()
+    if instance is None:
+        raise Http404("No such instance.")
+    if roles:
+        require(user, instance, *roles)
+    return instance
+
+
+def sets_for(user: Any) -> QuerySet[BackupSet]:
+    return BackupSet.objects.filter(instance__group__in=groups_for(user)).select_related("instance")
+
+
+def set_for(user: Any, pk: int) -> BackupSet:
+    found = sets_for(user).select_related("instance__region", "instance__group").filter(pk=pk).first()
+    if found is None:
+        raise Http404("No such backup set.")
+    return found
+
+
+def copies_for(user: Any) -> QuerySet[Copy]:
+    return Copy.objects.visible().filter(set__instance__group__in=groups_for(user))
+
+
+def restores_for(user: Any) -> QuerySet[Restore]:
+    """Return the restores of the user's instances, the newest first."""
+    found = Restore.objects.filter(instance__group__in=groups_for(user))
+    return found.select_related("instance__group", "region", "set", "asked_by", "result", "onto").order_by("-pk")
+
+
+def restore_for(user: Any, code: str, *roles: str) -> Restore:
+    """Return the restore; Http404 when it is not there for this user, PermissionDenied when a role is missing."""
+    restore = restores_for(user).filter(code=code).first()
+    if restore is None:
+        raise Http404("No such restore.")
+    if roles:
+        require(user, restore.instance, *roles)
+    return restore
+
+
+def drill_for(user: Any, pk: int) -> Drill:
+    rows = Drill.objects.select_related("instance__region", "instance__group", "store__region", "set", "asked_by")
+    found = rows.filter(pk=pk, instance__group__in=groups_for(user)).first()
+    if found is None:
+        raise Http404("No such drill.")
+    return found
+
+
+def drill_query_for(user: Any, pk: int, *roles: str) -> DrillQuery:
+    rows = DrillQuery.objects.select_related("instance__region", "instance__group")
+    found = rows.filter(pk=pk, instance__group__in=groups_for(user)).first()
+    if found is None:
+        raise Http404("No such query.")
+    require(user, found.instance, *roles)
+    return found
+
+
+def alerts_for(user: Any) -> QuerySet[Alert]:
+    """Return open alerts of the user's groups; those of no group (a store) only for who runs the installation."""
+    opened = Alert.objects.filter(closed_at=None).order_by("-opened_at")
+    return opened if sees_all(user) else opened.filter(group__in=groups_for(user))
+
+
+def events_for(user: Any) -> QuerySet[Event]:
+    found = Event.objects.order_by("-pk")
+    return found if sees_all(user) else found.filter(group__in=groups_for(user))
+
+
+def acceptances_for(user: Any) -> QuerySet[Acceptance]:
+    found = Acceptance.objects.select_related("user", "text", "source_region", "destination_region", "resource_group")
+    if sees_all(user):
+        return found.order_by("-pk")
+    groups = groups_for(user)
+    mine = found.filter(resource_group__in=groups) | found.filter(accepted__instance__group__in=groups)
+    return mine.distinct().order_by("-pk")
+
+
+def may_run_installation(user: Any) -> bool:
+    """Attaching a store and adding people is an installation-level right."""
+    return sees_all(user)
+
+
+def may_operate(user: Any, instance: Instance) -> bool:
+    return may(user, instance.group_id, Role.OPERATOR)

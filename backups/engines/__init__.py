@@ -1,0 +1,314 @@
+"""The database engines: what each can do is data here, how it does it lives in its own package.
+
+An engine's package offers its verbs as plain functions (`inspect`, `probe`, `take_full`); it is imported when a verb
+is first asked for, so that a driver nobody uses is never loaded. A verb an engine does not offer is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from backups.engines.chains import ChainRules
+from backups.engines.facts import (
+    CheckResult,
+    Inspection,
+    Method,
+    ReadAt,
+    RestoreRequest,
+    RestoreResult,
+    RunningServer,
+    SetFacts,
+)
+from regions.refusals import Refusal
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What differs between engines, so that nobody else has to ask for an engine's name (R-1.3)."""
+
+    label: str
+    takes_backups: bool
+    discovers_files: bool
+    per_database: bool
+    file_endings: tuple[str, ...]
+    out_of_turn_is_copy_only: bool
+    secondary_full_is_copy_only: bool
+    can_snapshot: bool
+    default_method: Method
+    default_port: int
+    differential_label: str = "Differential"  # the field's word for a backup that stands on another
+    incrementals_since: int = 0  # the first major that Farshore takes incrementals of, 0: of none
+
+    @property
+    def whole_server(self) -> bool:
+        """One backup set holds every database of the server."""
+        return not self.per_database
+
+    def takes_incrementals_of(self, version: str) -> bool:
+        """Whether incrementals can be taken of this version; one that is not known may be new enough."""
+        return bool(self.incrementals_since) and (not version or _major(version) >= self.incrementals_since)
+
+
+def _major(version: str) -> int:
+    digits = version.partition(".")[0]
+    return int(digits) if digits.isdecimal() else 0
+
+
+class Verdict(Protocol):
+    """What a verifier concludes: the level proven (or "damaged"), and the same in a sentence."""
+
+    @property
+    def level(self) -> str: ...
+
+    @property
+    def sentence(self) -> str: ...
+
+
+class Verifier(Protocol):
+    """Checks a file by what stands in it while its bytes stream past in order; `state` survives an interruption."""
+
+    def feed(self, data: memoryview) -> None: ...
+
+    def verdict(self) -> Verdict: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Verifier: ...
+
+
+class Engine(Protocol):
+    """One engine; a verb it does not offer is None.
+
+        `inspect` and `verifier` read found files; `probe`, `take_full` and `take_incremental` (on a Base; it may say
+    FullNeeded) talk to a server that is backed up; `receive_logs` does so until it is stopped, `forget_receiver` ends
+    what the server keeps for it and `receiver_lag` says how many bytes that is. `restore`, `start_again`, `discard`
+    make and unmake a restored server, of the versions that `startable_versions` names ("17" is every 17.x); `take_over`
+    starts one at the address that was another's, from then on. `restore_beside` adds databases to a server that is
+    there. `check`, `count_rows` and `ask` (one value to one question, as text) look into it. `restore_by_hand` says how
+    the files of a set, by their names, are restored without us.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def inspect(self) -> Callable[[ReadAt, int], Inspection] | None: ...
+
+    @property
+    def verifier(self) -> Callable[[], Verifier] | None: ...
+
+    @property
+    def probe(self) -> Callable[..., Any] | None: ...
+
+    @property
+    def take_full(self) -> Callable[..., Any] | None: ...
+
+    @property
+    def take_incremental(self) -> Callable[..., Any] | None: ...
+
+    @property
+    def receive_logs(self) -> Callable[..., Any] | None: ...
+
+    @property
+    def forget_receiver(self) -> Callable[..., Any] | None: ...
+
+    @property
+    def receiver_lag(self) -> Callable[..., int] | None: ...
+
+    @property
+    def restore(self) -> Callable[[RestoreRequest], RestoreResult] | None: ...
+
+    @property
+    def start_again(self) -> Callable[[Path, str], RunningServer] | None: ...
+
+    @property
+    def take_over(self) -> Callable[..., RunningServer] | None: ...
+
+    @property
+    def restore_beside(self) -> Callable[..., Any] | None: ...
+
+    @property
+    def startable_versions(self) -> Callable[[], list[str]] | None: ...
+
+    @property
+    def discard(self) -> Callable[[Path], None] | None: ...
+
+    @property
+    def check(self) -> Callable[..., CheckResult] | None: ...
+
+    @property
+    def count_rows(self) -> Callable[..., dict[str, int]] | None: ...
+
+    @property
+    def ask(self) -> Callable[..., str] | None: ...
+
+    @property
+    def restore_by_hand(self) -> Callable[[SetFacts, Sequence[str]], str]: ...
+
+    @property
+    def chain_rules(self) -> ChainRules: ...
+
+
+@dataclass(frozen=True)
+class EnginePackage:
+    """An engine whose verbs are the functions of the package `backups.engines.<name>`."""
+
+    name: str
+    capabilities: Capabilities
+
+    @property
+    def inspect(self) -> Callable[[ReadAt, int], Inspection] | None:
+        return self._verb("inspect")
+
+    @property
+    def verifier(self) -> Callable[[], Verifier] | None:
+        return self._verb("Verifier")
+
+    @property
+    def probe(self) -> Callable[..., Any] | None:
+        return self._verb("probe")
+
+    @property
+    def take_full(self) -> Callable[..., Any] | None:
+        return self._verb("take_full")
+
+    @property
+    def take_incremental(self) -> Callable[..., Any] | None:
+        return self._verb("take_incremental")
+
+    @property
+    def receive_logs(self) -> Callable[..., Any] | None:
+        return self._verb("receive_logs")
+
+    @property
+    def forget_receiver(self) -> Callable[..., Any] | None:
+        return self._verb("forget_receiver")
+
+    @property
+    def receiver_lag(self) -> Callable[..., int] | None:
+        return self._verb("receiver_lag")
+
+    @property
+    def restore(self) -> Callable[[RestoreRequest], RestoreResult] | None:
+        return self._verb("restore")
+
+    @property
+    def start_again(self) -> Callable[[Path, str], RunningServer] | None:
+        return self._verb("start_again")
+
+    @property
+    def take_over(self) -> Callable[..., RunningServer] | None:
+        return self._verb("take_over")
+
+    @property
+    def restore_beside(self) -> Callable[..., Any] | None:
+        return self._verb("restore_beside")
+
+    @property
+    def startable_versions(self) -> Callable[[], list[str]] | None:
+        return self._verb("startable_versions")
+
+    @property
+    def discard(self) -> Callable[[Path], None] | None:
+        return self._verb("discard")
+
+    @property
+    def check(self) -> Callable[..., CheckResult] | None:
+        return self._verb("check")
+
+    @property
+    def count_rows(self) -> Callable[..., dict[str, int]] | None:
+        return self._verb("count_rows")
+
+    @property
+    def ask(self) -> Callable[..., str] | None:
+        return self._verb("ask")
+
+    @property
+    def restore_by_hand(self) -> Callable[[SetFacts, Sequence[str]], str]:
+        return import_module(f"{__name__}.{self.name}.by_hand").restore_by_hand
+
+    @property
+    def chain_rules(self) -> ChainRules:
+        return import_module(f"{__name__}.{self.name}.chains").CHAIN_RULES
+
+    def _verb(self, verb: str) -> Callable[..., Any] | None:
+        return getattr(import_module(f"{__name__}.{self.name}"), verb, None)
+
+
+_SQLSERVER = Capabilities(
+    label="SQL Server",
+    takes_backups=False,
+    discovers_files=True,
+    per_database=True,
+    file_endings=(".bak", ".trn", ".dif"),
+    out_of_turn_is_copy_only=True,
+    secondary_full_is_copy_only=True,
+    can_snapshot=True,
+    default_method=Method.PHYSICAL,
+    default_port=1433,
+)
+
+_POSTGRESQL = Capabilities(
+    label="PostgreSQL",
+    takes_backups=True,
+    discovers_files=False,
+    per_database=False,
+    file_endings=(".tar",),
+    out_of_turn_is_copy_only=False,
+    secondary_full_is_copy_only=False,
+    can_snapshot=False,
+    default_method=Method.PHYSICAL,
+    default_port=5432,
+    differential_label="Incremental",
+    incrementals_since=17,
+)
+
+_MARIADB = Capabilities(
+    label="MariaDB",
+    takes_backups=True,
+    discovers_files=False,
+    per_database=False,
+    file_endings=(".mbstream",),
+    out_of_turn_is_copy_only=False,
+    secondary_full_is_copy_only=False,
+    can_snapshot=False,
+    default_method=Method.PHYSICAL,
+    default_port=3306,
+    differential_label="Incremental",
+)
+
+ENGINES: Mapping[str, Engine] = MappingProxyType(
+    {
+        "sqlserver": EnginePackage("sqlserver", _SQLSERVER),
+        "postgresql": EnginePackage("postgresql", _POSTGRESQL),
+        "mariadb": EnginePackage("mariadb", _MARIADB),
+    }
+)
+
+
+def engine_of(name: str) -> Engine:
+    try:
+        return ENGINES[name]
+    except KeyError:
+        known = ", ".join(sorted(ENGINES))
+        raise Refusal("UnknownEngine", f"{name!r} is not an engine.", f"Use one of {known}.", "engine") from None
+
+
+def startable_here() -> dict[str, list[str]]:
+    """Return engine -> versions of which this machine can start a server, for those that can say."""
+    return {name: engine.startable_versions() for name, engine in ENGINES.items() if engine.startable_versions}
+
+
+def is_among(version: str, startable: Iterable[str]) -> bool:
+    """Whether a server of this version can be started where these can: 16.4 where 16 can, 10.11.6 where 10.11 can."""
+    return any(f"{version}.".startswith(f"{known}.") for known in startable)

@@ -1,0 +1,260 @@
+"""What every engine says about a backup it found or took: plain facts, no models, nothing guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import BinaryIO, Protocol
+
+from regions.refusals import Refusal
+
+ReadAt = Callable[[int, int], bytes]
+"""(offset, length) -> exactly `length` bytes; raises when the store cannot give them."""
+
+
+class Kind(StrEnum):
+    FULL = "full"
+    DIFFERENTIAL = "differential"
+    LOG = "log"
+
+
+class Method(StrEnum):
+    PHYSICAL = "physical"
+    LOGICAL = "logical"
+    SNAPSHOT = "snapshot"
+
+
+@dataclass(frozen=True)
+class DatabaseFile:
+    """One file of the database inside a set, as RESTORE FILELISTONLY would print it."""
+
+    logical_name: str
+    physical_path: str
+    kind: str
+    size_bytes: int
+    file_id: int = 0
+
+
+@dataclass(frozen=True)
+class SetFacts:
+    """One finished backup set as its own header tells it.
+
+    Times are aware UTC. Positions are integers that order the engine's history (SQL Server: LSN as msdb prints it),
+    None where the kind has none. GUIDs are lower-case with hyphens, "" when there is none. `offset` and `length` say
+    where the set lies in its file; `size_bytes` is what the engine says it wrote over all stripes.
+    """
+
+    database: str
+    kind: Kind
+    method: Method
+    started_at: datetime
+    finished_at: datetime
+    first_position: int | None = None
+    last_position: int | None = None
+    checkpoint_position: int | None = None
+    base_position: int | None = None
+    fork: str = ""
+    set_guid: str = ""
+    family_guid: str = ""
+    base_guid: str = ""
+    media_set_guid: str = ""
+    family_sequence: int = 1
+    family_count: int = 1
+    position: int = 1
+    is_copy_only: bool = False
+    has_checksums: bool = False
+    compressed: bool = False
+    begins_log_chain: bool = False
+    encrypted: bool = False
+    server: str = ""
+    software_version: str = ""
+    size_bytes: int = 0
+    offset: int = 0
+    length: int = 0
+    database_files: tuple[DatabaseFile, ...] = ()
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What reading a found file came to: its sets, or why it is refused; never both, never neither."""
+
+    sets: tuple[SetFacts, ...] = ()
+    refusal: Refusal | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.sets) == (self.refusal is not None):
+            raise ValueError("an inspection has either sets or a refusal")
+
+
+class Stopped(Exception):
+    """Whoever asked no longer wants it (the lease is lost): nothing was taken or made, nothing is left behind."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How to reach a server: separate values, never a conninfo string.
+
+    `host` is for people and for the certificate, `hostaddr` the address that the network door pinned ("" for a socket
+    folder or where nothing was pinned). `dbname` "" means the engine's own default. `tls` is disable, prefer, require,
+    verify-ca or verify-full.
+    """
+
+    host: str
+    port: int
+    username: str
+    password: str = field(default="", repr=False)
+    dbname: str = ""
+    tls: str = "prefer"
+    hostaddr: str = ""
+
+
+@dataclass(frozen=True)
+class ServerFacts:
+    """What a probe learns of a server that can be backed up; `notes` are sentences worth showing beside it.
+
+    `identity` is what a primary and its secondaries have in common and no other server has, "" where the engine knows
+    nothing of the kind; a set's `server` says the same.
+    """
+
+    version: str
+    databases: tuple[str, ...]
+    data_bytes: int
+    is_secondary: bool = False
+    notes: tuple[str, ...] = ()
+    identity: str = ""
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A stretch of a backup's bytes that is read again later without the rest, and its SHA-256."""
+
+    offset: int
+    length: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class TakenSet:
+    """A backup that was taken whole; `notes` are sentences worth showing beside it.
+
+    `outline`: the stretch of it that an incremental on this set needs, None where none can be taken on it.
+    """
+
+    facts: SetFacts
+    notes: tuple[str, ...] = ()
+    outline: Excerpt | None = None
+
+
+@dataclass(frozen=True)
+class Base:
+    """The full or incremental that an incremental is taken on; `open` gives its outline, verified while it is read."""
+
+    facts: SetFacts
+    open: Callable[[], BinaryIO]
+
+
+@dataclass
+class FullNeeded(Refusal):
+    """No incremental can be taken on this base, or of this server; a full can. Nothing was taken."""
+
+
+@dataclass(frozen=True)
+class LogPiece:
+    """A finished, zstd-compressed stretch of a server's log, in the spool of this machine until it is delivered.
+
+    In its facts `first_position` and `last_position` are where it begins and where the next one begins, `fork` the
+    timeline, `size_bytes` the raw bytes. Every change committed between `started_at` and `finished_at` is in it or
+    before it; it may hold a little more than it claims, never less.
+    """
+
+    path: Path
+    facts: SetFacts
+
+
+LOGS_LOST = frozenset({"SlotLost", "WalRemoved", "BinlogsPurged"})
+"""With these codes an engine's `receive_logs` and `receiver_lag` refuse when the server no longer has what was not
+received yet: once the receiver is forgotten, receiving begins anew behind a gap."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One backup set to restore from; `open` gives its bytes from the beginning, as often as it is asked."""
+
+    facts: SetFacts
+    open: Callable[[], BinaryIO]
+
+
+@dataclass(frozen=True)
+class RestoreRequest:
+    """What to restore, and where: a new folder `name` is made in `place`.
+
+    `sets` are one full and the differentials that follow it, `logs` what came after, both in order; `until` an aware
+    moment (None: as far as the logs go). `forks` are histories that others have lived: the new server begins none of
+    them. Without `network` it has a socket only. `progress(stage, done, total or None)` is told of the stages unpack,
+    replay, start and check; `stop()` is asked several times a second.
+    """
+
+    place: Path
+    name: str
+    sets: tuple[Source, ...]
+    logs: tuple[Source, ...] = ()
+    until: datetime | None = None
+    forks: tuple[str, ...] = ()
+    network: bool = True
+    address: str = "127.0.0.1"
+    port: int = 0
+    progress: Callable[[str, int, int | None], None] | None = None
+    stop: Callable[[], bool] | None = None
+
+
+class RunningServer(Protocol):
+    """A restored server, which ends when the thread that started it ends.
+
+    `isolation` says what keeps it from the network: "namespace", "socket", or "" when it has an address.
+    """
+
+    @property
+    def connection(self) -> Connection: ...
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def log(self) -> Path: ...
+
+    @property
+    def isolation(self) -> str: ...
+
+    @property
+    def is_running(self) -> bool: ...
+
+    def stop(self) -> None:
+        """End it and prove that nothing of it is left; safe to repeat."""
+
+
+@dataclass(frozen=True)
+class RestoreResult:
+    """A restored server and how it came about.
+
+    `restored_until`: the moment whose state it has; `last_change_at`: the newest change in it, where the engine knows;
+    `seconds` per stage.
+    """
+
+    server: RunningServer
+    restored_until: datetime
+    last_change_at: datetime | None = None
+    seconds: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What the engine's own check of a restored server found; `findings` are its words, empty when it passed."""
+
+    tool: str
+    passed: bool
+    findings: tuple[str, ...] = ()

@@ -1,0 +1,426 @@
+"""Which copies are owed: exactly one for every finished default backup under a policy (R-5.2, R-6, I2).
+
+A set is weighed once, in the transaction that plans its copies; a sweep weighs what a lost bell forgot. Logs go ahead
+of data, oldest first; an instance may have thousands a day, so one that simply follows the newest touches nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Q
+
+from backups import alerts, bell, events, log_chain, log_gaps, retention, windows
+from backups.engines import engine_of
+from backups.engines.chains import ChainSet, chain_set
+from backups.events import FARSHORE, By
+from backups.models import (
+    BackupSet,
+    CancelReason,
+    Copy,
+    CopyPolicy,
+    CopyState,
+    Coverage,
+    Instance,
+    Kind,
+    SetStatus,
+)
+from regions import clock
+from regions.models import Store
+from regions.refusals import Refusal
+
+log = logging.getLogger(__name__)
+
+DAY = timedelta(seconds=86_400)
+STILL_ONLINE = timedelta(days=14)  # a database known only by its files counts while a set of it is this young
+LOG_PRIORITY, BASE_PRIORITY, DATA_PRIORITY = 0, 5, 10
+
+
+@dataclass(frozen=True)
+class LogBeginning:
+    """What R-8.2 found for one database: `logs` lead on from `anchor` without a hole, oldest first; None: none do."""
+
+    database: str
+    anchor: BackupSet | None = None
+    logs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class DatabaseCheck:
+    """What the 24-hour check found for one database: `chosen` is copied, its `bases` before it, the full first.
+
+    `chosen` None: no set of the database is valid.
+    """
+
+    database: str
+    chosen: BackupSet | None = None
+    bases: tuple[BackupSet, ...] = ()
+
+
+def examine(instance: Instance, at: datetime) -> list[DatabaseCheck]:
+    """Run the 24-hour check of R-6.1 for each database, changing nothing; [] when no database is known yet."""
+    recent = instance.sets.valid().data().filter(finished_at__gte=at - DAY).order_by("-finished_at", "-pk")
+    newest: dict[str, DatabaseCheck] = {name: DatabaseCheck(name) for name in databases_of(instance, at)}
+    for found in recent:
+        if newest.get(found.database, DatabaseCheck(found.database)).chosen is None:
+            check = _check(found)
+            if check:
+                newest[found.database] = check
+    return [newest[name] for name in sorted(newest)]
+
+
+def _check(found: BackupSet) -> DatabaseCheck | None:
+    bases = bases_of(found)
+    return DatabaseCheck(found.database, found, tuple(bases)) if [*bases, found][0].kind == Kind.FULL else None
+
+
+def databases_of(instance: Instance, at: datetime) -> list[str]:
+    if engine_of(instance.engine).capabilities.whole_server:
+        return [""]
+    seen = instance.sets.data().filter(finished_at__gte=at - STILL_ONLINE)
+    return list(seen.values_list("database", flat=True).distinct().order_by("database"))
+
+
+def base_of(differential: BackupSet) -> BackupSet | None:
+    """Return the full, or the incremental, that a set was made from, where its files are still at the source."""
+    if not differential.base_guid:
+        return None
+    rules = engine_of(differential.instance.engine).chain_rules
+    made, named = _as_chain(differential), differential.instance.sets.valid().filter(set_guid=differential.base_guid)
+    return next((base for base in named if rules.is_base(_as_chain(base), made)), None)
+
+
+def _as_chain(found: BackupSet) -> ChainSet:
+    return chain_set(found.pk, found, engine_of(found.instance.engine).chain_rules)
+
+
+def bases_of(found: BackupSet) -> list[BackupSet]:
+    """Return what a set needs, at any depth, the full first; as far down as that is still valid at the source."""
+    chain = [found]
+    while (base := base_of(chain[0])) and base not in chain:
+        chain.insert(0, base)
+    return chain[:-1]
+
+
+# ---- logs that are there when they are enabled (R-8.2)
+
+
+def examine_logs(instance: Instance, at: datetime) -> list[LogBeginning]:
+    """Look, for each database, which of its sets of the last 24 hours is followed by logs, changing nothing."""
+    return [_logs_of(instance, database, at) for database in databases_of(instance, at)]
+
+
+def _logs_of(instance: Instance, database: str, at: datetime) -> LogBeginning:
+    sets = instance.sets.valid().filter(database=database)
+    recent = sets.data().filter(finished_at__gte=at - DAY).order_by("-finished_at", "-pk")
+    anchors = {found.pk: found for found in recent if found.kind == Kind.FULL or base_of(found)}
+    if not anchors:
+        return LogBeginning(database)
+    rules = engine_of(instance.engine).chain_rules
+    began_at = min(found.started_at or found.finished_at for found in anchors.values())
+    logs = windows.set_chain(sets.filter(kind=Kind.LOG, finished_at__gte=began_at - DAY), rules)
+    data = windows.set_chain(BackupSet.objects.filter(pk__in=anchors), rules)
+    followed = [(one, found) for one in data if (found := log_chain.logs_after(one, logs, rules))]
+    if not followed:
+        return LogBeginning(database)
+    best, found = max(followed, key=lambda way: (rules.span(way[1][-1])[1], way[0].finished_at, way[0].id))
+    return LogBeginning(database, anchors[best.id], tuple(log.id for log in found))
+
+
+def begin_logs(policy: CopyPolicy, at: datetime) -> None:
+    """Owe the logs that are there already, with the set they follow. Call with the policy locked.
+
+    Where none follow a set, the first log that comes begins behind a gap, and that is healed by a backup (R-9.1).
+    """
+    for beginning in examine_logs(policy.instance, at):
+        if beginning.anchor:
+            plan(policy, beginning.anchor, at=at, origin=Copy.Origin.TWENTY_FOUR_HOURS)
+            _plan_logs(policy, beginning, at)
+
+
+def _plan_logs(policy: CopyPolicy, beginning: LogBeginning, at: datetime) -> None:
+    """Owe many logs at once: a day may hold thousands."""
+    store = policy.store
+    retention.lock_copies(policy.instance_id, store.pk)
+    live = Copy.objects.live().filter(set__in=beginning.logs, destination_store=store, deleting_since=None)
+    live.update(policy=policy, route_version=policy.route_version)
+    there = set(
+        Copy.objects.live().filter(set__in=beginning.logs, destination_store=store).values_list("set", flat=True)
+    )
+    sets = BackupSet.objects.prefetch_related("files").in_bulk([pk for pk in beginning.logs if pk not in there])
+    missing = (sets[pk] for pk in beginning.logs if pk in sets)
+    copies = [_new_copy(policy, found, at, Copy.Origin.TWENTY_FOUR_HOURS) for found in missing]
+    Copy.objects.bulk_create([copy for copy in copies if copy.expires_at > at])
+    retention.reschedule(policy.instance_id, store.pk)
+    log_gaps.settle(policy.instance, store, beginning.database)
+    bell.ring_copies(policy.destination_id)
+
+
+def weigh_due(limit: int = 500) -> int:
+    """Weigh every complete set that has not been weighed; return how many were."""
+    due = BackupSet.objects.filter(weighed_at=None, status=SetStatus.SUCCEEDED).order_by("pk")
+    count = 0
+    for pk in due.values_list("pk", flat=True).iterator(500):  # past those that cannot be weighed now
+        if count >= limit:
+            break
+        try:
+            count += weigh(pk)
+        except Refusal as refusal:  # its destination has no store now; it stays due and the others go on
+            log.warning("set not weighed", extra={"set": pk, "reason": str(refusal)})
+        except Exception:  # as above, with its traceback: one set must not end the planning of the whole fleet
+            log.exception("set not weighed", extra={"set": pk})
+    return count
+
+
+def weigh(set_pk: int) -> bool:
+    """Decide once what is owed for a set and write it down; safe to repeat, in any order, from any worker."""
+    with transaction.atomic():
+        found = BackupSet.objects.select_for_update(no_key=True, of=("self",)).get(pk=set_pk)
+        if found.weighed_at or found.status != SetStatus.SUCCEEDED:
+            return False
+        # Locking the policies is not enough: one that is being enabled for the first time is no row to wait for yet.
+        found.instance = Instance.objects.select_for_update(no_key=True).get(pk=found.instance_id)
+        at = clock.now()
+        for policy in _policies_of(found.instance):
+            _weigh_under(policy, found, at)
+        BackupSet.objects.filter(pk=set_pk).update(weighed_at=at)
+    return True
+
+
+def _policies_of(instance: Instance) -> Iterable[CopyPolicy]:
+    """Return the instance's policies, locked: a change of settings waits for us, or we for it."""
+    policies = CopyPolicy.objects.select_for_update(no_key=True, of=("self",)).filter(instance=instance)
+    return list(policies.select_related("destination", "instance__region").order_by("pk"))
+
+
+def _weigh_under(policy: CopyPolicy, found: BackupSet, at: datetime) -> None:
+    content, moment = ("log" if found.kind == Kind.LOG else "data"), came_about(found)
+    spans = policy.coverage.filter(content=content, began_at__lte=moment)
+    covered = spans.filter(Q(ended_at=None) | Q(ended_at__gt=moment)).exists()
+    if covered and policy.enabled:
+        plan(policy, found, at=at)
+    elif covered:
+        _plan_cancelled(policy, found, at)
+        if policy.end_reason == CancelReason.DESTINATION_CHANGED and (successor := _successor(policy, found)):
+            plan(successor, found, at=at)
+    elif content == "data" and _is_awaited(policy, found):
+        plan(policy, found, at=at, origin=Copy.Origin.TWENTY_FOUR_HOURS)
+
+
+def came_about(found: BackupSet) -> datetime:
+    """Return when a set finished, by our clock; a log's own times are those of its server, whose clock may be wrong."""
+    return found.discovered_at if found.kind == Kind.LOG and found.origin == "taken" else found.finished_at
+
+
+def _successor(policy: CopyPolicy, found: BackupSet) -> CopyPolicy | None:
+    """What a changed destination left behind goes to the new one, also when it is noticed late (R-14.5)."""
+    beside = CopyPolicy.objects.cross_region().enabled().filter(instance=policy.instance_id)
+    successor = beside.select_for_update(no_key=True, of=("self",)).select_related("destination").first()
+    return successor if successor and (found.kind != Kind.LOG or successor.logs_enabled) else None
+
+
+def _is_awaited(policy: CopyPolicy, found: BackupSet) -> bool:
+    """A full finished within the day before enabling, but noticed only now, ends the wait for a full backup (R-6.2)."""
+    if not policy.enabled or policy.suspended_at or found.kind != Kind.FULL:
+        return False
+    recent = policy.coverage.filter(content="data", ended_at=None, began_at__lte=found.finished_at + DAY).exists()
+    return recent and not has_full(policy, found.database)
+
+
+def has_full(policy: CopyPolicy, database: str | None = None) -> bool:
+    """Whether a full of the database (of any, when None) is at the destination or on its way there."""
+    fulls = policy.copies.live().exclude(state__in=(CopyState.EXPIRED, CopyState.DAMAGED)).filter(set__kind=Kind.FULL)
+    return (fulls if database is None else fulls.filter(set__database=database)).exists()
+
+
+def plan(
+    policy: CopyPolicy, found: BackupSet, *, at: datetime, origin: str = Copy.Origin.TRIGGERED, by: By = FARSHORE
+) -> Copy | None:
+    """Write down that a copy of the set is owed, its bases first; returns the live copy, None where it was cancelled.
+
+    Call with the policy locked. A live copy at the destination is adopted, never doubled (one_live_copy); raises
+    Refusal while it, or the base, is being deleted there: a moment later there is room for a new one.
+    """
+    store = policy.store
+    if found.kind == Kind.LOG:
+        return _plan_log(policy, found, at, origin, by)
+    retention.lock_copies(found.instance_id, store.pk)  # a deletion begins before us, and we see it, or asks after us
+    is_owed = retention.own_expiry(found.finished_at, policy.retention_days) > at or _live(found, store)
+    for base in bases_of(found) if is_owed else ():
+        _plan_one(policy, base, at, Copy.Origin.BASE, by)
+    return _plan_one(policy, found, at, origin, by)
+
+
+def _plan_log(policy: CopyPolicy, found: BackupSet, at: datetime, origin: str, by: By) -> Copy | None:
+    """Owe a log: in one step where it only leads on from the newest, else beside all the others, to find what is gone.
+
+    A gap that is being healed may not be closed by a log behind it: it is looked at anew then too.
+    """
+    store = policy.store
+    own = retention.own_expiry(found.finished_at, policy.retention_days)
+    if _live(found, store) is None and retention.follows_on(found, store, own):
+        copy = _new_copy(policy, found, at, origin)
+        copy.save()
+        retention.fall_behind(policy)
+        bell.ring_copies(policy.destination_id)
+        return copy
+    retention.lock_copies(found.instance_id, store.pk)
+    copy = _plan_one(policy, found, at, origin, by)
+    log_gaps.settle(found.instance, store, found.database)
+    return copy
+
+
+def plan_anew(policy: CopyPolicy, orphan: Copy, *, at: datetime) -> Copy | None:
+    """Plan at another destination what a change of it cancelled (R-14.5).
+
+    A base past its own date is left to the differential that needs it, which brings it along.
+    """
+    is_past = retention.own_expiry(orphan.set.finished_at, policy.retention_days) <= at
+    if orphan.origin == Copy.Origin.BASE and is_past:
+        return None
+    return plan(policy, orphan.set, at=at, origin=orphan.origin)
+
+
+def _live(found: BackupSet, store: Store) -> Copy | None:
+    return Copy.objects.live().filter(set=found, destination_store=store).first()
+
+
+def _plan_one(policy: CopyPolicy, found: BackupSet, at: datetime, origin: str, by: By) -> Copy | None:
+    store = policy.store
+    live = _live(found, store)
+    if live:
+        return _adopt(live, policy)
+    copy = _new_copy(policy, found, at, origin)
+    if copy.expires_at <= at and origin != Copy.Origin.BASE:
+        return _save_cancelled(copy, CancelReason.EXPIRED, at)
+    copy.save()
+    if found.kind != Kind.LOG or by.user:  # of a log nobody asked for its arrival is told, thousands of times a day
+        events.record(
+            "copy.planned",
+            f"A copy of {found} to {policy.destination.name} is owed.",
+            set=found,
+            by=by,
+            copy=copy.pk,
+            origin=origin,
+        )
+    retention.reschedule(found.instance_id, store.pk)
+    bell.ring_copies(policy.destination_id)
+    return copy
+
+
+def _new_copy(policy: CopyPolicy, found: BackupSet, at: datetime, origin: str) -> Copy:
+    priority = BASE_PRIORITY if origin == Copy.Origin.BASE else DATA_PRIORITY
+    return Copy(
+        set=found,
+        policy=policy,
+        destination_store=policy.store,
+        origin=origin,
+        route_version=policy.route_version,
+        priority=LOG_PRIORITY if found.kind == Kind.LOG else priority,
+        planned_at=at,
+        due_at=at,
+        expires_at=retention.own_expiry(found.finished_at, policy.retention_days),
+        total_bytes=sum(file.size for file in found.files.all()),
+    )
+
+
+def _adopt(live: Copy, policy: CopyPolicy) -> Copy:
+    """Coming back to a destination: what is present or on its way there now belongs to this policy and route."""
+    if live.deleting_since:
+        said = f"The old copy of {live.set} is being deleted in this moment."
+        raise Refusal("CopyBeingDeleted", said, "Try again in a few minutes.")
+    Copy.objects.filter(pk=live.pk).update(policy=policy, route_version=policy.route_version)
+    live.policy, live.route_version = policy, policy.route_version
+    return live
+
+
+def _plan_cancelled(policy: CopyPolicy, found: BackupSet, at: datetime) -> None:
+    """The backup finished under the policy, but the policy has ended since: say so instead of nothing (I2)."""
+    store = policy.last_store  # a second store that was let go of since holds up no copy to another region (R-5.1)
+    if Copy.objects.filter(set=found, destination_store=store).exists():
+        return
+    copy = Copy(
+        set=found,
+        policy=policy,
+        destination_store=store,
+        route_version=policy.route_version,
+        planned_at=at,
+        due_at=at,
+        total_bytes=0,
+    )
+    _save_cancelled(copy, policy.end_reason or CancelReason.DISABLED, at)
+
+
+def _save_cancelled(copy: Copy, reason: str, at: datetime) -> None:
+    copy.state, copy.cancel_reason, copy.cancelled_at = CopyState.CANCELLED, reason, at
+    copy.save()
+    say_cancelled(copy, reason)
+
+
+def say_cancelled(copy: Copy, reason: str, by: By = FARSHORE) -> None:
+    """Record a cancellation; those nobody asked for open an alert (R-2.5)."""
+    label = CancelReason(reason).label
+    events.record(
+        "copy.cancelled",
+        f"The copy of {copy.set} was cancelled: {label}.",
+        set=copy.set,
+        by=by,
+        copy=copy.pk,
+        reason=reason,
+    )
+    if reason in (CancelReason.SOURCE_GONE, CancelReason.EXPIRED):
+        alerts.open_alert(
+            "copy_cancelled",
+            f"copy:{copy.pk}",
+            f"The backup {copy.set} will not reach its destination: {label}.",
+            remedy="Take a backup now, so that a newer one is copied.",
+            instance=copy.set.instance,
+        )
+
+
+def close_cancelled_alerts(arrived: Copy) -> None:
+    """A newer backup of the database has arrived: that an older one did not is no longer anybody's worry (R-19).
+
+    A log is no such backup: it cannot stand for a full, nor for the log before it.
+    """
+    if arrived.set.kind == Kind.LOG:
+        return
+    older = Copy.objects.filter(
+        set__instance=arrived.set.instance_id,
+        set__database=arrived.set.database,
+        set__finished_at__lte=arrived.set.finished_at,
+        state=CopyState.CANCELLED,
+        cancel_reason__in=(CancelReason.SOURCE_GONE, CancelReason.EXPIRED),
+    )
+    opened = alerts.Alert.objects.filter(code="copy_cancelled", closed_at=None)
+    for pk in older.values_list("pk", flat=True) if opened.exists() else ():
+        alerts.close_alert("copy_cancelled", f"copy:{pk}")
+
+
+def open_coverage(policy: CopyPolicy, at: datetime) -> None:
+    """From now on what finishes is owed a copy; logs too where they are wanted (R-8.1)."""
+    for content in ("data", "log") if policy.logs_enabled else ("data",):
+        defaults = {"began_at": at, "route_version": policy.route_version}
+        Coverage.objects.get_or_create(policy=policy, content=content, ended_at=None, defaults=defaults)
+
+
+def close_coverage(policy: CopyPolicy, at: datetime, contents: Iterable[str] = ("data", "log")) -> None:
+    policy.coverage.filter(ended_at=None, content__in=contents).update(ended_at=at)
+
+
+def copy_now(policy: CopyPolicy, found: BackupSet, by: By) -> Copy | None:
+    """Plan a copy a person asked for; None where none can be on its way.
+
+    That is: the policy has ended meanwhile or leaves logs out, the set's files are no longer at the source, or its date
+    has passed (then it is cancelled, and said so).
+    """
+    with transaction.atomic():
+        locked = CopyPolicy.objects.select_for_update(no_key=True, of=("self",)).get(pk=policy.pk)
+        wanted = locked.enabled and (found.kind != Kind.LOG or locked.logs_enabled)
+        if not wanted or not BackupSet.objects.valid().filter(pk=found.pk).exists():
+            return None
+        return plan(locked, found, at=clock.now(), origin=Copy.Origin.PERSON, by=by)

@@ -1,0 +1,201 @@
+"""How well each instance is protected, in the words of R-19: the first state that applies."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.db.models import Case, Count, F, Max, Min, Q, Sum, When
+
+from backups.default_backups import USUAL_TIME, last_slot
+from backups.models import PENDING, Copy, CopyPolicy, CopyState, Instance, Kind, LogGap
+
+SLACK = timedelta(hours=2)
+DAY = timedelta(days=1)
+STATES = (
+    "released",
+    "disabled",
+    "not_set_up",
+    "suspended",
+    "waiting_for_full",
+    "failed",
+    "log_gap",
+    "behind",
+    "partial",
+    "copying",
+    "in_step",
+)
+NEEDS_YOU = ("suspended", "waiting_for_full", "failed", "log_gap", "behind", "partial")
+PROTECTED = ("copying", "in_step")
+# An old set that a person asked for, or that something needs, is owed since then and not since it was finished.
+OWED_SINCE = Case(When(origin=Copy.Origin.TRIGGERED, then=F("set__finished_at")), default=F("planned_at"))
+
+DATA = ~Q(set__kind=Kind.LOG)  # logs always are on their way: they are no copying that comes to an end
+
+
+@dataclass
+class Protection:
+    """One instance's state and the figures behind it. `behind_seconds`: age of the oldest backup not copied yet."""
+
+    instance: Instance
+    state: str = "not_set_up"
+    policy: CopyPolicy | None = None
+    behind_seconds: int = 0
+    newest_copy_at: datetime | None = None
+    pending: int = 0
+    failed: int = 0
+    total_bytes: int = 0
+    arrived_bytes: int = 0
+    stored_bytes: int = 0
+    log_gaps: int = 0
+    last_expiry: datetime | None = None
+    unprotected: list[str] = field(default_factory=list)
+
+    @property
+    def percent(self) -> int:
+        return min(99, self.arrived_bytes * 100 // self.total_bytes) if self.total_bytes else 0
+
+
+def due_since(instance: Instance, at: datetime) -> datetime:
+    """Return the time no newest backup may be older than: the timetable plus two hours (R-19 Protected)."""
+    if instance.timetable_time is None and instance.arrival == "found":
+        return at - DAY - SLACK
+    slot = last_slot(instance.timetable_days, instance.timetable_time or USUAL_TIME, at - SLACK)
+    return slot or at - 8 * DAY
+
+
+def of(instance: Instance, at: datetime) -> Protection:
+    return of_many([instance], at)[instance.pk]
+
+
+def of_many(instances: Iterable[Instance], at: datetime) -> dict[int, Protection]:
+    """Return each instance's protection with a fixed number of queries, however many there are."""
+    found = {instance.pk: Protection(instance) for instance in instances}
+    _add_policies(found)
+    _add_copies(found)
+    _add_gaps(found)
+    newest = _newest_copies(found)
+    known = _known_databases(found, at)
+    waiting = _without_full(found)
+    for pk, protection in found.items():
+        since = due_since(protection.instance, at)
+        names = known.get(pk, set()) | set(newest.get(pk, {}))
+        protection.unprotected = sorted(name for name in names if newest.get(pk, {}).get(name, since - DAY) < since)
+        protection.newest_copy_at = max(newest.get(pk, {}).values(), default=None)
+        protection.state = _state(protection, names, pk in waiting, at)
+    return found
+
+
+def _state(now: Protection, databases: set[str], waits: bool, at: datetime) -> str:
+    policy = now.policy
+    if now.instance.released:
+        return "released"
+    if policy is None:
+        return "not_set_up"
+    if not policy.enabled:
+        return "disabled"
+    if policy.suspended_at:
+        return "suspended"
+    if waits:
+        return "waiting_for_full"
+    if now.failed:
+        return "failed"
+    if now.log_gaps:
+        return "log_gap"
+    young = policy.enabled_at is not None and policy.enabled_at > at - SLACK
+    if now.behind_seconds > SLACK.total_seconds() and not young:
+        return "behind"
+    if now.pending:
+        return "copying"
+    if now.unprotected:
+        return "partial" if len(now.unprotected) < len(databases) else "behind"
+    return "in_step"
+
+
+def _add_policies(found: dict[int, Protection]) -> None:
+    policies = (
+        CopyPolicy.objects.cross_region().filter(instance__in=found).select_related("destination", "source_region")
+    )
+    for policy in policies.order_by("enabled", F("ended_at").asc(nulls_first=True), "pk"):
+        found[policy.instance_id].policy = policy  # the enabled one comes last, else the one that ended last
+
+
+def _add_copies(found: dict[int, Protection]) -> None:
+    sums = (
+        Copy.objects.filter(set__instance__in=found, policy__kind="cross_region")
+        .values("set__instance")
+        .annotate(
+            pending=Count("pk", filter=Q(state__in=PENDING) & DATA),
+            failed=Count("pk", filter=Q(state=CopyState.FAILED)),
+            oldest=Min(OWED_SINCE, filter=Q(state__in=PENDING)),
+            total=Sum("total_bytes", filter=Q(state__in=PENDING) & DATA),
+            stored=Sum("stored_bytes", filter=Q(state=CopyState.COMPLETED)),
+            last_expiry=Max("expires_at", filter=Q(state__in=(CopyState.COMPLETED, CopyState.EXPIRED))),
+        )
+    )
+    at = _now()
+    for row in sums:
+        one = found[row["set__instance"]]
+        one.pending, one.failed = row["pending"], row["failed"]
+        one.total_bytes, one.stored_bytes = row["total"] or 0, row["stored"] or 0
+        one.last_expiry = row["last_expiry"]
+        one.behind_seconds = max(0, int((at - row["oldest"]).total_seconds())) if row["oldest"] else 0
+    arrived = (
+        Copy.objects.cross_region().filter(DATA, set__instance__in=found, state__in=PENDING).values("set__instance")
+    )
+    for row in arrived.annotate(sent=Sum("copied_files__transfer__bytes_sent")):
+        found[row["set__instance"]].arrived_bytes = row["sent"] or 0
+
+
+def _add_gaps(found: dict[int, Protection]) -> None:
+    """Where logs are wanted now and some are missing, nothing behind the gap can be restored to a moment (R-9.4)."""
+    wanting = {pk: one.policy for pk, one in found.items() if one.policy and one.policy.logs_enabled}
+    gaps = LogGap.objects.filter(instance__in=wanting, healed_at=None).values_list("instance", "store__region")
+    for pk, region in gaps:
+        found[pk].log_gaps += region == wanting[pk].destination_id
+
+
+def _now() -> datetime:
+    from regions import clock
+
+    return clock.now()
+
+
+def _newest_copies(found: dict[int, Protection]) -> dict[int, dict[str, datetime]]:
+    """Return per instance and database when the newest restorable copy's backup was finished."""
+    newest: dict[int, dict[str, datetime]] = defaultdict(dict)
+    copies = Copy.objects.restorable().cross_region().filter(set__instance__in=found).exclude(set__kind=Kind.LOG)
+    needs_key = Q(set__is_encrypted=True) | ~Q(set__instance__certificate_thumbprint="")
+    rows = copies.exclude(needs_key).values("set__instance", "set__database").annotate(at=Max("set__finished_at"))
+    for row in rows:
+        newest[row["set__instance"]][row["set__database"]] = row["at"]
+    return newest
+
+
+def _known_databases(found: dict[int, Protection], at: datetime) -> dict[int, set[str]]:
+    from backups.models import BackupSet
+    from backups.planning import STILL_ONLINE
+
+    known: dict[int, set[str]] = defaultdict(set)
+    sets = BackupSet.objects.filter(instance__in=found, finished_at__gte=at - STILL_ONLINE).data()
+    for instance, database in sets.values_list("instance", "database").distinct():
+        known[instance].add(database)
+    return known
+
+
+def _without_full(found: dict[int, Protection]) -> set[int]:
+    """Return instances whose enabled policy has no full at the destination and none on its way (R-6.2)."""
+    enabled = {one.policy.pk: pk for pk, one in found.items() if one.policy and one.policy.enabled}
+    fulls = Copy.objects.filter(policy__in=enabled, set__kind=Kind.FULL, state__in=(*PENDING, CopyState.COMPLETED))
+    having = set(fulls.values_list("policy", flat=True).distinct())
+    return {pk for policy, pk in enabled.items() if policy not in having}
+
+
+def counts(instances: Sequence[Instance], at: datetime) -> dict[str, int]:
+    """Return state → number of instances, for the states that occur."""
+    found: dict[str, int] = defaultdict(int)
+    for one in of_many(instances, at).values():
+        found[one.state] += 1
+    return dict(found)

@@ -1,0 +1,65 @@
+"""Restoring: a new server from backup sets, built and held by a worker of the region where it stands (R-17.1, I20).
+
+checking   what a restore would take and what speaks against it; changes nothing
+asking     a restore is asked for, cancelled, removed
+onto       what speaks against restoring onto an instance that is there (R-2.3)
+agreeing   the second person agrees; what was replaced is let go
+holding    the worker's part: claim, build, hold the running server, bring it back after a kill
+replacing  the new server takes the place of the old one, which can come back
+"""
+
+from __future__ import annotations
+
+from backups.restoring.agreeing import agree, confirm, lapse, why_not_agree
+from backups.restoring.asking import (
+    Outcome,
+    ask,
+    ask_many,
+    cancel,
+    connection_words,
+    identity_of,
+    password_of,
+    remove,
+    stages_of,
+)
+from backups.restoring.checking import Preview, checks, free_name
+from backups.restoring.choosing import chain_at_source
+from backups.restoring.holding import claim, regions_with_work, run
+from backups.restoring.landing import Landing, announce, landing_of
+from backups.restoring.onto import aside_of, why_not_original
+from backups.restoring.pins import keep_pins
+from backups.restoring.places import tidy
+from backups.restoring.writing_off import why_not as why_not_write_off
+from backups.restoring.writing_off import write_off
+
+__all__ = [
+    "Landing",
+    "Outcome",
+    "Preview",
+    "agree",
+    "announce",
+    "aside_of",
+    "ask",
+    "ask_many",
+    "cancel",
+    "chain_at_source",
+    "checks",
+    "claim",
+    "confirm",
+    "connection_words",
+    "free_name",
+    "identity_of",
+    "keep_pins",
+    "landing_of",
+    "lapse",
+    "password_of",
+    "regions_with_work",
+    "remove",
+    "run",
+    "stages_of",
+    "tidy",
+    "why_not_agree",
+    "why_not_original",
+    "why_not_write_off",
+    "write_off",
+]

@@ -1,0 +1,223 @@
+"""Everything a restore would take and everything that speaks against it, before it is asked for. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.conf import settings
+from django.db.models import Sum
+
+from backups.engines import engine_of
+from backups.models import BackupMethod, BackupSet, Copy, Drill, Instance, Restore, RestoreSource
+from backups.restoring import onto, registering
+from backups.restoring.choosing import Choice, Wanted, choose
+from backups.restoring.landing import Landing, landing_of
+from regions.models import Region, Store
+from regions.refusals import Refusal
+
+LONGEST_NAME = 100
+KEPT_LOGS = 3  # so many pieces of log lie unpacked beside the server while it replays
+MEASURED = 5  # how many former restores and drills an expectation is made from
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a restore would be. Each refusal's field is the argument it is about: store, database, until, set, name.
+
+    `bytes_needed` and `bytes_free` are of the disk it would stand on; `gigabytes` are read from the store.
+    `seconds_expected` comes from former restores and drills of the instance, None when nothing was measured.
+    """
+
+    refusals: list[Refusal]
+    origin: str = Restore.Origin.COPY
+    region: Region | None = None
+    store: Store | None = None
+    database: str = ""
+    sources: Sequence[Copy | BackupSet] = ()
+    anchor: BackupSet | None = None
+    log_count: int = 0
+    restored_until: datetime | None = None
+    bytes_needed: int = 0
+    bytes_free: int | None = None
+    gigabytes: float = 0
+    seconds_expected: float | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def is_possible(self) -> bool:
+        return not self.refusals
+
+
+def checks(
+    instance: Instance,
+    *,
+    store: Store | None = None,
+    database: str = "",
+    until: datetime | None = None,
+    copy: Copy | None = None,
+    default_set: BackupSet | None = None,
+    at_source: bool = False,
+    onto: Instance | None = None,
+    name: str = "",
+) -> Preview:
+    """Look at what is asked for (see Wanted); an empty `name` is not looked at yet.
+
+    `name` is the new instance's; with `onto` it is what was typed in for the name of that one.
+    """
+    return preview_of(Wanted(instance, store, database, until, copy, default_set, at_source, onto), name)[0]
+
+
+def preview_of(wanted: Wanted, name: str) -> tuple[Preview, Choice | None]:
+    refusals = [*_refused_by_engine(wanted.instance)]
+    if name and wanted.onto is None:
+        refusals += why_not_name(wanted.instance, name)
+    try:
+        choice = choose(wanted)
+        landing = landing_of(choice.region.pk)
+    except Refusal as refusal:
+        return Preview([*refusals, refusal]), None
+    needed, free = bytes_needed(choice.data, choice.logs), landing.bytes_free - _promised(choice.region)
+    if wanted.onto:
+        refusals += onto.why_not(wanted.instance, wanted.onto, choice, name or None)
+    refusals += [*_refused_by_sets(choice), *_refused_by_place(choice, landing, needed, free)]
+    found = Preview(
+        refusals,
+        origin=choice.origin,
+        region=choice.region,
+        store=choice.store,
+        database=choice.database,
+        sources=choice.sources,
+        anchor=choice.anchor,
+        log_count=len(choice.logs),
+        restored_until=choice.restored_until,
+        bytes_needed=needed,
+        bytes_free=max(free, 0),
+        gigabytes=_bytes_read(choice) / settings.GB,
+        seconds_expected=_seconds_expected(wanted.instance, choice.sets),
+        warnings=list(_warnings(wanted, choice)),
+    )
+    return found, choice
+
+
+# ---- what speaks against it
+
+
+def _refused_by_engine(instance: Instance) -> Iterator[Refusal]:
+    engine = engine_of(instance.engine)
+    if engine.restore is None:
+        yield Refusal(
+            "RestoreNotOffered",
+            f"Farshore does not restore {engine.capabilities.label} itself yet.",
+            f"Download the set and restore it with the tools of {engine.capabilities.label}.",
+        )
+
+
+def _refused_by_sets(choice: Choice) -> Iterator[Refusal]:
+    if any(found.method == BackupMethod.SNAPSHOT for found in choice.data):
+        yield Refusal(
+            "SnapshotNotRestored",
+            "A snapshot is brought back by the storage it was taken on; no landing server here does that.",
+            "Choose a physical backup.",
+            "set",
+        )
+
+
+def _refused_by_place(choice: Choice, landing: Landing, needed: int, free: int) -> Iterator[Refusal]:
+    instance, version = choice.anchor.instance, choice.anchor.tool_version
+    label = engine_of(instance.engine).capabilities.label
+    if not landing.can_start(instance.engine, version):
+        known = ", ".join(landing.versions[instance.engine]) or "none"
+        yield Refusal(
+            "VersionMissing",
+            f"No {label} {version} can be started in {choice.region}; it has: {known}.",
+            "Install the server package of that version on its worker.",
+            "store",
+        )
+    if needed > free:
+        yield Refusal(
+            "NoSpace",
+            f"The restore needs {needed:,} bytes in {choice.region}, and {max(free, 0):,} are free.",
+            "Make room there, or remove a restored server.",
+            "store",
+        )
+
+
+def why_not_name(instance: Instance, name: str) -> list[Refusal]:
+    """Return why a new instance may not be called this: names tell the servers of one group apart."""
+    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+        sentence = f"The name has 1 to {LONGEST_NAME} characters, all of them visible."
+        return [Refusal("InvalidName", sentence, "Choose another name.", "name")]
+    living = Instance.objects.living().filter(group=instance.group_id, name__iexact=name)
+    coming = Restore.objects.filter(state__in=Restore.HELD, instance__group=instance.group_id, name__iexact=name)
+    if living.exists() or coming.exists():
+        return [Refusal("NameTaken", f"{name} is there already.", "Choose another name.", "name")]
+    return []
+
+
+def free_name(instance: Instance, beside: str = "restored") -> str:
+    """Return a name nobody has yet: orders-restored, orders-restored-2, …"""
+    base, number = f"{instance.name[: LONGEST_NAME - 20]}-{beside}", 1
+    name = base
+    while why_not_name(instance, name):
+        number += 1
+        name = f"{base}-{number}"
+    return name
+
+
+# ---- what it takes
+
+
+def bytes_needed(data: Sequence[BackupSet], logs: Sequence[BackupSet]) -> int:
+    """Return the room of the new server; differentials are combined with their full, which needs the room twice."""
+    room = sum(found.size_bytes for found in data) * (2 if len(data) > 1 else 1)
+    return room + sum(sorted((found.size_bytes for found in logs), reverse=True)[:KEPT_LOGS])
+
+
+def _promised(region: Region) -> int:
+    """Return the room that restores on their way there will still take."""
+    unpacking = Restore.objects.filter(region=region, state__in=Restore.ACTIVE, stage__in=("", "unpack"))
+    of_them = RestoreSource.objects.filter(restore__in=unpacking).exclude(set__kind="log")
+    wanted = of_them.aggregate(total=Sum("set__size_bytes"))["total"] or 0
+    return max(wanted - (unpacking.aggregate(done=Sum("done"))["done"] or 0), 0)
+
+
+def _bytes_read(choice: Choice) -> int:
+    if choice.copies:
+        return sum(copy.stored_bytes for copy in choice.copies)
+    return sum(file.size for found in choice.sets for file in found.files.all())
+
+
+def _seconds_expected(instance: Instance, sets: Sequence[BackupSet]) -> float | None:
+    speed = speed_of(instance)
+    return round(sum(found.size_bytes for found in sets) / speed, 1) if speed else None
+
+
+def speed_of(instance: Instance) -> float | None:
+    """Return the bytes a second that the newest restores and drills of an instance came to, None without any."""
+    total_bytes = total_seconds = 0.0
+    done = Restore.objects.filter(instance=instance, finished_at__isnull=False).exclude(seconds={})
+    for restore in done.order_by("-finished_at")[:MEASURED]:
+        total_bytes += restore.sources.aggregate(total=Sum("set__size_bytes"))["total"] or 0
+        total_seconds += sum(restore.seconds.values())
+    drills = Drill.objects.filter(instance=instance, state=Drill.State.PASSED, set__isnull=False).exclude(seconds={})
+    for drill in drills.select_related("set").order_by("-finished_at")[:MEASURED]:
+        total_bytes += drill.set.size_bytes
+        total_seconds += sum(drill.seconds.values())
+    return total_bytes / total_seconds if total_bytes and total_seconds else None
+
+
+def _warnings(wanted: Wanted, choice: Choice) -> Iterator[str]:
+    if choice.store and choice.store.state != Store.State.OK:
+        yield f"The store of {choice.region} did not answer when it was last asked: {choice.store.last_error}"
+    unproven = [copy for copy in choice.copies if copy.reference == "none"]
+    if unproven:
+        yield f"Of {len(unproven)} copies it is known that they are what was carried, not that the source was whole."
+    if wanted.onto:
+        yield (
+            f"What {wanted.onto.name} holds now is kept aside until the restored server has been confirmed;"
+            " what is written to it from now on is not in the restored one."
+        )
+    elif said := registering.why_not_here(wanted.instance):
+        yield f"The new server will not be listed as an instance: {said}"

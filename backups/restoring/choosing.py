@@ -1,0 +1,251 @@
+"""From what a restore is made: the copies or default backups it reads, in order; or why there are none (R-2.3, I7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from backups import log_chain, windows
+from backups.engines import engine_of
+from backups.models import BackupSet, Copy, CopyState, Instance, Kind, Restore
+from backups.policy_settings import enabled_policy
+from backups.windows import Chain
+from regions.models import Region, Store
+from regions.refusals import Refusal
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What somebody asks for. A `copy` or `default_set` alone: exactly that set; `until`: that moment, from a default
+    backup where one is named; nothing of these: the newest moment a destination has, or with `at_source` the source.
+
+    `onto`: an instance that is there, instead of a new one (R-2.3).
+    """
+
+    instance: Instance
+    store: Store | None = None
+    database: str = ""
+    until: datetime | None = None
+    copy: Copy | None = None
+    default_set: BackupSet | None = None
+    at_source: bool = False
+    onto: Instance | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is read, in the order of applying: `sources` are copies at `store`, or sets at their own source."""
+
+    origin: str
+    region: Region
+    store: Store | None
+    database: str
+    sources: Sequence[Copy | BackupSet]
+    restored_until: datetime
+
+    @property
+    def sets(self) -> list[BackupSet]:
+        return [source.set if isinstance(source, Copy) else source for source in self.sources]
+
+    @property
+    def copies(self) -> list[Copy]:
+        return [source for source in self.sources if isinstance(source, Copy)]
+
+    @property
+    def data(self) -> list[BackupSet]:
+        return [found for found in self.sets if found.kind != Kind.LOG]
+
+    @property
+    def logs(self) -> list[BackupSet]:
+        return [found for found in self.sets if found.kind == Kind.LOG]
+
+    @property
+    def anchor(self) -> BackupSet:
+        """The full or differential that logs follow."""
+        return self.data[-1]
+
+
+def choose(wanted: Wanted) -> Choice:
+    """Return what the restore reads; raises Refusal, whose field is the argument it is about ("set" for both kinds)."""
+    try:
+        if wanted.default_set:
+            return _from_default_backups(wanted)
+        return _from_the_source(wanted) if wanted.at_source else _from_copies(wanted)
+    except Refusal as refusal:
+        raise replace(refusal, field="until" if refusal.field == "moment" else refusal.field) from None
+
+
+# ---- copies at a destination
+
+
+def _from_copies(wanted: Wanted) -> Choice:
+    if wanted.copy and wanted.until is None:
+        return _exactly(wanted, wanted.copy)
+    store = wanted.store or (wanted.copy.destination_store if wanted.copy else nearest_store(wanted.instance))
+    database = _database(wanted, windows.databases_at(wanted.instance, store))
+    _refuse_sealed(wanted.instance, store, database)
+    moment = wanted.until or _newest(wanted.instance, store, database)
+    copies = windows.copies_for(wanted.instance, store, database, moment)
+    return Choice(Restore.Origin.COPY, store.region, store, database, copies, moment)
+
+
+def nearest_store(instance: Instance) -> Store:
+    """Return where to restore when nobody says: today's backup region, else the first where copies lie."""
+    stores = windows.stores_with_copies(instance)
+    policy = enabled_policy(instance)
+    todays = [store for store in stores if policy and store.region_id == policy.destination_id]
+    if not stores:
+        raise Refusal(
+            "NothingToRestore",
+            f"No copy of {instance.name} lies anywhere yet.",
+            "Wait until a full backup has been copied, or restore from a default backup.",
+            "store",
+        )
+    return (todays or stores)[0]
+
+
+def _newest(instance: Instance, store: Store, database: str) -> datetime:
+    window = windows.chain_of(instance, store, database).window()
+    if not window:
+        raise Refusal(
+            "NothingToRestore",
+            f"No completed copy at {store.region} can be restored yet.",
+            "Wait until a full backup has been copied.",
+            "store",
+        )
+    return max(found.end for found in window)
+
+
+def _database(wanted: Wanted, known: Sequence[str]) -> str:
+    """Return the database meant; where backups hold the whole server there is none to choose."""
+    engine = engine_of(wanted.instance.engine).capabilities
+    if engine.whole_server:
+        if wanted.database:
+            raise Refusal(
+                "DatabaseNotAlone",
+                f"A backup of {engine.label} holds every database of the server; one alone is not restored.",
+                "Restore the server, and take the database from it.",
+                "database",
+            )
+        return ""
+    if wanted.database in known:
+        return wanted.database
+    if not wanted.database and len(known) == 1:
+        return known[0]
+    said = f"There is no copy of a database named {wanted.database}." if wanted.database else "Which database?"
+    raise Refusal("DatabaseMissing", said, f"Choose one of {', '.join(known) or 'none'}.", "database")
+
+
+def _exactly(wanted: Wanted, copy: Copy) -> Choice:
+    """The set of one copy, as it was taken, behind what it needs."""
+    if copy.set.instance_id != wanted.instance.pk:
+        raise Refusal("NoSuchSet", f"This is no backup of {wanted.instance.name}.", "Choose one of its own.", "set")
+    if copy.set.kind == Kind.LOG:
+        raise _log_alone(copy.set)
+    if copy.state != CopyState.COMPLETED:
+        raise Refusal(
+            "CopyNotCompleted",
+            f"The copy of {copy.set} is {copy.get_state_display().lower()}; only completed copies are restored.",
+            "Choose another set.",
+            "set",
+        )
+    if copy.set.is_encrypted:
+        raise _sealed(copy.set)
+    copies = windows.copies_for_set(copy)
+    store = copy.destination_store
+    return Choice(Restore.Origin.COPY, store.region, store, copy.set.database, copies, copy.set.finished_at)
+
+
+def _log_alone(found: BackupSet) -> Refusal:
+    return Refusal("LogAlone", f"{found} is a log; it continues a backup.", "Choose the moment it reaches.", "set")
+
+
+def _refuse_sealed(instance: Instance, store: Store, database: str) -> None:
+    """Windows leave encrypted sets out: where there is nothing else, say that this is why (R-3.5)."""
+    completed = Copy.objects.restorable().filter(
+        set__instance=instance, set__database=database, destination_store=store, set__kind=Kind.FULL
+    )
+    newest = completed.select_related("set").order_by("-set__finished_at").first()
+    if newest and newest.set.is_encrypted and not completed.filter(set__is_encrypted=False).exists():
+        raise _sealed(newest.set)
+
+
+def _sealed(found: BackupSet) -> Refusal:
+    which = f" {found.certificate_thumbprint}" if found.certificate_thumbprint else ""
+    return Refusal(
+        "CertificateMissing",
+        f"{found} is encrypted and needs certificate{which} at the destination; none is registered there.",
+        "Register the certificate on a landing server of that region.",
+        "set",
+    )
+
+
+# ---- default backups in the source region
+
+
+def _from_default_backups(wanted: Wanted) -> Choice:
+    """A default backup at its own source, and with `until` the logs there that follow it."""
+    found = wanted.default_set
+    if found.instance_id != wanted.instance.pk:
+        raise Refusal("NoSuchSet", f"This is no backup of {wanted.instance.name}.", "Choose one of its own.", "set")
+    if found.kind == Kind.LOG:
+        raise _log_alone(found)
+    if found.is_encrypted:
+        raise _sealed(found)
+    chain = chain_at_source(wanted.instance, found.database)
+    lineage = log_chain.lineage_of(found.pk, chain.data, chain.rules)
+    if not lineage:
+        raise Refusal(
+            "BackupGone",
+            f"{found} is no longer whole at its source, or what it builds on is not.",
+            "Choose another default backup, or a copy of it in the backup region.",
+            "set",
+        )
+    used = lineage if wanted.until is None else _plan(wanted.until, lineage, chain)
+    region = wanted.instance.region
+    sets = _in_order(one.id for one in used)
+    until = wanted.until or found.finished_at
+    return Choice(Restore.Origin.DEFAULT, region, None, found.database, sets, until)
+
+
+def _from_the_source(wanted: Wanted) -> Choice:
+    """A moment, or the newest one, of the default backups and logs that are still at their source."""
+    database = _database(wanted, databases_at_source(wanted.instance))
+    chain = chain_at_source(wanted.instance, database)
+    window = chain.window()
+    if not window:
+        raise Refusal(
+            "NothingToRestore",
+            f"No default backup of {wanted.instance.name} at its source can be restored.",
+            "Restore from a copy in the backup region.",
+            "store",
+        )
+    moment = wanted.until or max(found.end for found in window)
+    sets = _in_order(one.id for one in _plan(moment, chain.data, chain))
+    return Choice(Restore.Origin.DEFAULT, wanted.instance.region, None, database, sets, moment)
+
+
+def databases_at_source(instance: Instance) -> list[str]:
+    names = instance.sets.valid().data().order_by("database").values_list("database", flat=True)
+    return list(names.distinct())
+
+
+def chain_at_source(instance: Instance, database: str) -> Chain:
+    """The default backups that are still at their source, as chains see them; an `id` is the set's."""
+    rules = engine_of(instance.engine).chain_rules
+    sets = instance.sets.valid().filter(database=database, is_encrypted=False).order_by("pk")
+    return Chain(rules, tuple(windows.set_chain(sets, rules)))
+
+
+def _plan(moment: datetime, data: Sequence, chain: Chain) -> Sequence:
+    plan = log_chain.plan_for(moment, data, chain.logs, chain.rules)
+    if plan.refusal:
+        raise plan.refusal
+    return plan.sets
+
+
+def _in_order(ids: Iterable[int]) -> list[BackupSet]:
+    wanted = list(ids)
+    rows = BackupSet.objects.in_bulk(wanted)
+    return [rows[pk] for pk in wanted]

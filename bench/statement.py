@@ -1,0 +1,218 @@
+#!/usr/bin/env python3
+"""A month's statement over millions of spans, beside a plain SQL sum of the same month, in the same run.
+
+    python bench/statement.py [--spans 10000000] [--instances 20000] [--months 13] [--rounds 3]
+
+Makes a PostgreSQL of its own, fills it with copies that stay 7 days and arrive evenly over so many months, and asks for
+the open month: of the fleet (at most 3 s wanted) and of one instance (at most 10 ms). The baseline joins and adds up as
+the meaning reads (spans, copies, sets, stores; numeric arithmetic), for storage only; the statement also has traffic,
+downloads, prices and its lines as objects. The table's exclusion constraint and foreign keys are dropped while filling.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import quote
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from console.runtime.postgres import Postgres, unprivileged  # noqa: E402
+
+SETTINGS = {"shared_buffers": "2GB", "max_wal_size": "8GB", "maintenance_work_mem": "512MB"}
+END = datetime(2027, 4, 1, tzinfo=UTC)
+BEGIN = datetime(2027, 3, 1, tzinfo=UTC)
+RETENTION_DAYS = 7
+
+FILL = """
+SET session_replication_role = replica;
+INSERT INTO backups_resourcegroup (name, created_at) SELECT 'group ' || n, now() FROM generate_series(1, 20) n;
+INSERT INTO regions_store (uuid, region_id, role, url, options, sealed_credentials, capabilities, state, last_error,
+                           attached_at)
+SELECT gen_random_uuid(), region, 'primary', 'file:///' || region, '{{}}', '', '{{}}', 'ok', '', now()
+  FROM unnest(ARRAY['cn-beijing', 'cn-shanghai', 'ap-southeast-1']) region;
+INSERT INTO backups_instance ({instance}, code, name, group_id, region_id)
+SELECT {instance_values}, 'rm-' || n, 'instance ' || n, 1 + n % 20, 'cn-beijing'
+  FROM generate_series(1, {instances}) n, (SELECT * FROM backups_instance LIMIT 1) model;
+"""
+COPIES = """
+INSERT INTO backups_copypolicy (instance_id, kind, source_region_id, destination_id, enabled, retention_days,
+                                logs_enabled, route_version, terms_version, created_at, end_reason)
+SELECT id, 'cross_region', 'cn-beijing', CASE id %% 2 WHEN 0 THEN 'cn-shanghai' ELSE 'ap-southeast-1' END, false, 7,
+       false, 1, 1, now(), ''
+  FROM backups_instance WHERE name LIKE 'instance %%';
+CREATE TEMP TABLE place AS
+    SELECT row_number() OVER (ORDER BY policy.id) - 1 AS number, policy.id AS policy, policy.instance_id AS instance,
+           store.id AS store
+      FROM backups_copypolicy policy JOIN regions_store store ON store.region_id = policy.destination_id;
+CREATE TEMP TABLE made AS
+    SELECT n AS id, place.policy, place.instance, place.store, 1000000 + (n::bigint * 7919) %% 50000000000 AS size,
+           %(first)s::timestamptz + (n * 1.0 / %(spans)s) * (%(end)s::timestamptz - %(first)s::timestamptz) AS at
+      FROM generate_series(1, %(spans)s) n JOIN place ON place.number = n %% %(instances)s;
+INSERT INTO backups_backupset (id, instance_id, database, kind, method, status, origin, finished_at, fork, set_guid,
+                               family_guid, base_guid, is_copy_only, has_checksums, is_encrypted,
+                               certificate_thumbprint, server, tool_version, size_bytes, run_id, discovered_at)
+SELECT id, instance, 'orders', 'full', 'physical', 'succeeded', 'found', at, '', '', '', '', false, true, false, '', '',
+       '', size, '', at FROM made;
+INSERT INTO backups_copy (id, set_id, policy_id, destination_store_id, state, origin, route_version, priority,
+                          total_bytes, planned_at, due_at, fence, leased_by, attempts, failures, error, cancel_reason,
+                          completed_at, expires_at, kept_for, expired_at, deleted_at, manifest_key, manifest_etag,
+                          reference, verification, stored_bytes)
+SELECT id, id, policy, store, CASE WHEN at + interval '7 days' < %(end)s THEN 'deleted' ELSE 'completed' END,
+       'triggered', 1, 10, size, at, at, 1, '', 1, 0, '', '', at, at + interval '7 days', '', at + interval '7 days',
+       at + interval '8 days', 'manifest', '', '', '', size FROM made;
+INSERT INTO backups_storagespan (copy_id, bytes, began_at, ended_at)
+SELECT id, size, at, CASE WHEN at + interval '7 days' < %(end)s THEN at + interval '7 days' END FROM made;
+DROP TABLE made;
+"""
+BASELINE = """
+SELECT backup.instance_id, policy.source_region_id, store.region_id, sum(span.bytes::numeric
+       * extract(epoch FROM date_trunc('second', least(coalesce(span.ended_at, copy.expires_at), %(end)s))
+                          - date_trunc('second', greatest(span.began_at, %(begin)s))))
+  FROM backups_storagespan span
+  JOIN backups_copy copy ON copy.id = span.copy_id
+  JOIN backups_backupset backup ON backup.id = copy.set_id
+  JOIN backups_copypolicy policy ON policy.id = copy.policy_id
+  JOIN regions_store store ON store.id = copy.destination_store_id
+ WHERE span.began_at < %(end)s AND coalesce(span.ended_at, copy.expires_at) > %(begin)s
+ GROUP BY 1, 2, 3
+"""
+FILLED = ("backups_backupset", "backups_copy", "backups_storagespan")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spans", type=int, default=10_000_000)
+    parser.add_argument("--instances", type=int, default=20_000)
+    parser.add_argument("--months", type=int, default=13)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    with database():
+        fill(given.spans, given.instances, given.months)
+        report(given)
+
+
+@contextmanager
+def database() -> Iterator[None]:
+    room = Path(tempfile.mkdtemp(prefix="farshore-statement-"))
+    account = unprivileged()
+    room.chmod(0o711)
+    if account:
+        os.chown(room, account.uid, account.gid)
+    server = Postgres(room / "postgres", room / "s", room / "postgres.log", settings=SETTINGS, durable=False)
+    server.prepare()
+    server.start()
+    try:
+        where = quote(str(server.sockets), safe="")
+        os.environ["DATABASE_URL"] = f"postgresql:///postgres?user={server.superuser}&host={where}"
+        os.environ["FARSHORE_DATA"] = str(room / "data")
+        os.environ["DJANGO_SETTINGS_MODULE"] = "console.settings"
+        import django
+        from django.core.management import call_command
+
+        django.setup()
+        call_command("migrate", verbosity=0)
+        yield
+    finally:
+        server.stop()
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def fill(spans: int, instances: int, months: int) -> None:
+    from django.db import connection
+
+    began = time.monotonic()
+    first = END - timedelta(days=30.4 * months)
+    with connection.cursor() as cursor:
+        cursor.execute(_fill_instances(instances))
+        with _without_indexes(cursor):
+            values = {"spans": spans, "instances": instances, "first": first, "end": END}
+            cursor.execute(COPIES, values)
+        cursor.execute("SET session_replication_role = origin")
+        cursor.execute("VACUUM ANALYZE")
+    print(
+        f"{spans:,} spans of {instances:,} instances over {months} months; filled in {time.monotonic() - began:.0f} s"
+    )
+
+
+def _fill_instances(count: int) -> str:
+    """One instance is made as the product does and the others are its likeness, whatever columns it has."""
+    from django.db import connection
+
+    from backups.models import Instance, ResourceGroup
+
+    group = ResourceGroup.objects.create(name="Bench")
+    Instance.objects.create(name="model", group=group, region_id="cn-beijing", engine="sqlserver")
+    with connection.cursor() as cursor:
+        columns = [column.name for column in connection.introspection.get_table_description(cursor, "backups_instance")]
+    alike = [name for name in columns if name not in ("id", "code", "name", "group_id", "region_id")]
+    values = ", ".join(f"model.{name}" for name in alike)
+    return FILL.format(instance=", ".join(alike), instance_values=values, instances=count)
+
+
+@contextmanager
+def _without_indexes(cursor) -> Iterator[None]:  # noqa: ANN001
+    """Fill bare tables and index them afterwards, as a restore of a dump does."""
+    cursor.execute("ALTER TABLE backups_storagespan DROP CONSTRAINT spans_never_overlap")
+    cursor.execute(
+        "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = ANY(%s) AND indexname NOT LIKE '%%pkey'",
+        [list(FILLED)],
+    )
+    indexes = [row for row in cursor.fetchall() if row[0] != "set_found_once"]
+    for name, _ in indexes:
+        cursor.execute(f'DROP INDEX "{name}"')
+    yield
+    for _, definition in indexes:
+        cursor.execute(definition)
+
+
+def report(given: argparse.Namespace) -> None:
+    from django.db import connection, transaction
+
+    from backups.models import Instance, StorageSpan
+    from billing import closing, statements
+
+    lines = len(statements.statement(BEGIN, END).lines)
+    one = Instance.objects.filter(name="instance 7")
+    in_month = StorageSpan.objects.filter(began_at__lt=END).exclude(ended_at__lte=BEGIN).count()
+    print(f"{in_month:,} of the spans lie in the month; {lines:,} lines; median of {given.rounds}")
+
+    def baseline() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(BASELINE, {"begin": BEGIN, "end": END})
+            cursor.fetchall()
+
+    show("plain SQL, storage only, fleet", baseline, given.rounds)
+    show("statement of the month, fleet", lambda: statements.statement(BEGIN, END), given.rounds)
+    show("statement of the month, one instance", lambda: statements.statement(BEGIN, END, one), 5 * given.rounds)
+    with transaction.atomic():
+        closing._store(BEGIN, statements.reckon(BEGIN, END))
+    show("closed month, fleet", lambda: statements.statement(BEGIN, END), given.rounds)
+    show("closed month, one instance", lambda: statements.statement(BEGIN, END, one), 5 * given.rounds)
+
+
+def show(name: str, ask: Callable[[], object], rounds: int) -> None:
+    print(f"{name:40}{statistics.median(seconds(ask, rounds)) * 1000:>10,.1f} ms")
+
+
+def seconds(ask: Callable[[], object], rounds: int) -> Sequence[float]:
+    taken = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        ask()
+        taken.append(time.perf_counter() - began)
+    return taken
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class ConsoleConfig(AppConfig):
+    """The house itself: its commands. Each tab is an app of its own."""
+
+    name = "console"
+    verbose_name = "Console"
+
+    def ready(self) -> None:
+        """Whoever rings a bell through `celery.current_app` must find ours."""
+        from console import celery  # noqa: F401

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+from django.urls import path
+
+from console.backup_sets import views
+
+app_name = "backup_sets"
+urlpatterns = [
+    path("", views.SetList.as_view(), name="list"),
+    path("progress/", views.progress, name="progress"),
+    path("copy/", views.CopyNow.as_view(), name="copy"),
+    path("<int:pk>/", views.page, name="page"),
+    path("<int:pk>/copies/", views.copies, name="copies"),
+    path("copies/<int:pk>/retry/", views.retry, name="retry"),
+    path("copies/<int:pk>/cancel/", views.Cancel.as_view(), name="cancel"),
+]

@@ -1,0 +1,127 @@
+"""The instances themselves: list, add with a connection test, back up now, release."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.translation import gettext
+from django.views import View
+from django.views.decorators.http import require_POST
+
+from backups import access, default_backups, fleet, policies
+from backups.models import Instance, Kind, Role
+from console.instances.forms import BackupForm, InstanceForm
+from console.instances.tables import InstanceTable
+from console.widgets import protected, proven
+from console.widgets.acting import acting
+from console.widgets.dialogs import done, leave, render_dialog
+from console.widgets.instance_lists import ORDERS, InstanceFilter, instances_here, mark_operated, with_last_backup
+from console.widgets.labels import translated
+from console.widgets.listing import ListView
+from regions.refusals import Refusal
+
+
+class InstanceList(ListView):
+    page_template = "instances/list.html"
+    table_class = InstanceTable
+    filter_class = InstanceFilter
+    orders = ORDERS
+    usual_sort = "name"
+
+    def rows(self) -> QuerySet[Instance]:
+        return with_last_backup(instances_here(self.request))
+
+    def dress(self, rows: list[Instance]) -> list[Instance]:
+        return mark_operated(self.request, proven.tell(protected.tell(rows)))
+
+    def context(self) -> dict[str, Any]:
+        return {"may_add": access.groups_for(self.request.user, Role.OPERATOR).exists()}
+
+
+class Add(View):
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return self._show(request, InstanceForm(request.user))
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        form = InstanceForm(request.user, request.POST)
+        if not form.is_valid():
+            return self._show(request, form)
+        try:
+            instance = fleet.add(form.save(commit=False), form.cleaned_data["password"], acting(request))
+        except Refusal as refusal:
+            form.add_error(refusal.field if refusal.field in form.fields else None, str(refusal))
+            return self._show(request, form)
+        sentence = gettext("%(name)s was added.") % {"name": instance.name}
+        return leave(request, sentence, to=reverse("instances:page", args=[instance.code]))
+
+    def _show(self, request: HttpRequest, form: InstanceForm) -> HttpResponse:
+        if not form.fields["group"].queryset.exists():
+            raise PermissionDenied("Adding an instance needs the role operator.")
+        return render(request, "instances/add.html", {"form": form})
+
+
+@require_POST
+def test_connection(request: HttpRequest) -> HttpResponse:
+    """Try the connection a form describes; nothing is kept."""
+    form = InstanceForm(request.user, request.POST)
+    found, refusal = None, None
+    if form.is_valid():
+        try:
+            found = fleet.probe(form.save(commit=False), form.cleaned_data["password"])
+        except Refusal as said:
+            refusal = said
+    shown = {"found": found, "refusal": refusal, "form": form}
+    return render(request, "instances/_test.html", shown)
+
+
+class BackupNow(View):
+    """Ask for a default backup, whatever the timetable says."""
+
+    def get(self, request: HttpRequest, code: str) -> HttpResponse:
+        instance = access.instance_for(request.user, code, Role.OPERATOR)
+        return self._show(request, instance, BackupForm(instance))
+
+    def post(self, request: HttpRequest, code: str) -> HttpResponse:
+        instance = access.instance_for(request.user, code, Role.OPERATOR)
+        form = BackupForm(instance, request.POST)
+        if not form.is_valid():
+            return self._show(request, instance, form)
+        try:
+            job = default_backups.ask(instance, acting(request), **form.wanted())
+        except Refusal as refusal:
+            return done(request, str(refusal), back=_page_of(code), tone="bad")
+        sentence = gettext("A full backup of %(name)s is %(state)s.")
+        if job.kind != Kind.FULL:
+            sentence = gettext("An incremental backup of %(name)s is %(state)s.")
+        named = {"name": instance.name, "state": translated(job.get_state_display()).lower()}
+        return done(request, sentence % named, back=_page_of(code))
+
+    def _show(self, request: HttpRequest, instance: Instance, form: BackupForm) -> HttpResponse:
+        context = {"instance": instance, "policy": policies.enabled_policy(instance), "form": form}
+        return render_dialog(request, "instances/_backup_dialog.html", context, back=_page_of(instance.code))
+
+
+class Release(View):
+    """The instance is gone for good; its copies keep their dates (R-2.4)."""
+
+    def get(self, request: HttpRequest, code: str) -> HttpResponse:
+        instance = access.instance_for(request.user, code, Role.OPERATOR)
+        context = {"instance": instance, "policy": policies.latest_policy(instance)}
+        return render_dialog(request, "instances/_release_dialog.html", context, back=_page_of(code))
+
+    def post(self, request: HttpRequest, code: str) -> HttpResponse:
+        instance = access.instance_for(request.user, code, Role.OPERATOR)
+        try:
+            policies.release(instance, acting(request))
+        except Refusal as refusal:
+            return done(request, str(refusal), back=_page_of(code), tone="bad")
+        return done(request, gettext("%(name)s was released.") % {"name": instance.name}, back=_page_of(code))
+
+
+def _page_of(code: str) -> str:
+    return reverse("instances:page", args=[code])

@@ -1,0 +1,8 @@
+from __future__ import annotations
+
+from django.urls import path
+
+from console.pending_instances.views import PendingList
+
+app_name = "pending_instances"
+urlpatterns = [path("", PendingList.as_view(), name="list")]

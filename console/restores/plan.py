@@ -1,0 +1,180 @@
+"""What a restore would do, said before OK (R-4.6): each check a line, the sets in order, bytes, time and charge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from itertools import groupby
+
+from django.utils.translation import gettext, ngettext
+
+from backups.models import BackupSet, Kind
+from backups.restoring import Preview
+from billing.amounts import traffic_amount
+from billing.models import ItemCode
+from billing.prices import price_of
+from console.restores.choice import said
+from console.widgets import words
+from console.widgets.badges import BAD, OK, WARN, Look
+from regions.models import Region
+from regions.refusals import Refusal
+
+CHAIN_FIELDS = frozenset({"moment", "until", "set", "database"})
+NO_ROOM = "NoSpace"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One check: what it says of the plan, and what that means."""
+
+    look: Look
+    consequence: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One set that is read, or several logs in a row."""
+
+    set: BackupSet
+    last: BackupSet
+    count: int
+    size_bytes: int
+
+    @property
+    def is_logs(self) -> bool:
+        return self.set.kind == Kind.LOG
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a look at the wish came to."""
+
+    preview: Preview
+    lines: list[Line]
+    steps: list[Step]
+    charge: Decimal | None
+
+    @property
+    def is_possible(self) -> bool:
+        return not self.preview.refusals
+
+    @property
+    def bytes_read(self) -> int:
+        return bytes_read(self.preview)
+
+
+def plan_of(preview: Preview, region: Region, at: datetime, *, is_onto: bool = False) -> Plan:
+    charge = charge_inside(region, bytes_read(preview), at)
+    return Plan(preview, lines_of(preview, is_onto=is_onto), steps_of(preview.sources), charge)
+
+
+def bytes_read(preview: Preview) -> int:
+    """Return what is read from the store; the new server may need more room than that."""
+    return sum(_set_of(source).size_bytes for source in preview.sources)
+
+
+def charge_inside(region: Region, size_bytes: int, at: datetime) -> Decimal | None:
+    """Return what reading inside a region costs, None where nothing is charged for it, as usual (R-4.2)."""
+    price = price_of(ItemCode.TRAFFIC, region, region, at=at)
+    return traffic_amount(size_bytes, price.amount) if price else None
+
+
+# ---- the checks
+
+
+def lines_of(preview: Preview, *, is_onto: bool = False) -> list[Line]:
+    """Return a line for each thing that was looked at: what speaks against the restore first said where it belongs."""
+    against = {"chain": [], "room": [], "name": [], "other": []}
+    for refusal in preview.refusals:
+        against[_about(refusal)].append(refusal)
+    lines = [
+        *_lines(against["chain"], gettext("Cannot be brought back"), _chain_holds(preview)),
+        *_lines(against["room"], gettext("No room"), _room_is_there(preview)),
+        *(_second_person(against["name"]) if is_onto else _about_the_name(against["name"])),
+        *_lines(against["other"], gettext("Cannot be done"), _nothing_else(preview)),
+    ]
+    return lines + [Line(Look(WARN, "triangle-alert", gettext("Mind")), warning) for warning in preview.warnings]
+
+
+def _about_the_name(refusals: Sequence[Refusal]) -> list[Line]:
+    return _lines(refusals, gettext("Name is taken"), [_good(gettext("The name is free"))])
+
+
+def _second_person(refusals: Sequence[Refusal]) -> list[Line]:
+    waits = Line(
+        Look(WARN, "hourglass", gettext("A second person")),
+        gettext("an approver who did not ask has to agree before anything begins"),
+    )
+    return [*_lines(refusals, gettext("Name not typed in"), []), waits]
+
+
+def _about(refusal: Refusal) -> str:
+    if refusal.code == NO_ROOM:
+        return "room"
+    if refusal.field in ("name", "typed"):
+        return "name"
+    return "chain" if refusal.field in CHAIN_FIELDS else "other"
+
+
+def _lines(refusals: Sequence[Refusal], word: str, good: list[Line]) -> list[Line]:
+    return [Line(Look(BAD, "circle-x", word), str(refusal)) for refusal in refusals] or good
+
+
+def _good(word: str, consequence: str = "") -> Line:
+    return Line(Look(OK, "check", word), consequence)
+
+
+def _chain_holds(preview: Preview) -> list[Line]:
+    if not preview.sources:
+        return []
+    sets = [_set_of(source) for source in preview.sources]
+    logs = sum(found.kind == Kind.LOG for found in sets)
+    parts = [ngettext("%(n)s backup set", "%(n)s backup sets", len(sets) - logs) % {"n": len(sets) - logs}]
+    if logs:
+        parts.append(ngettext("%(n)s log without a gap", "%(n)s logs without a gap", logs) % {"n": logs})
+    return [_good(gettext("All parts are there"), " · ".join(parts))]
+
+
+def _room_is_there(preview: Preview) -> list[Line]:
+    if preview.bytes_free is None or not preview.sources:
+        return []
+    known = {"needed": words.in_words(preview.bytes_needed), "free": words.in_words(preview.bytes_free)}
+    return [_good(gettext("Room enough"), gettext("%(needed)s needed, %(free)s free") % known)]
+
+
+def _nothing_else(preview: Preview) -> list[Line]:
+    if not preview.sources:
+        return []
+    return [_good(gettext("Engine and version fit"), gettext("a server of this version can be started there"))]
+
+
+# ---- the sets
+
+
+def steps_of(sources: Iterable[object]) -> list[Step]:
+    """Return the sets in the order of applying them, logs in a row as one."""
+    steps = []
+    for is_log, run in groupby(map(_set_of, sources), key=lambda found: found.kind == Kind.LOG):
+        sets = list(run)
+        if is_log:
+            steps.append(Step(sets[0], sets[-1], len(sets), sum(found.size_bytes for found in sets)))
+        else:
+            steps += [Step(found, found, 1, found.size_bytes) for found in sets]
+    return steps
+
+
+def _set_of(source: object) -> BackupSet:
+    """Return the set behind a source: a copy's, or the set itself at its own source."""
+    return getattr(source, "set", source)
+
+
+def several_in_words(preview: Preview) -> str:
+    """Return in one line what would become of one instance of several."""
+    reached = said(preview.restored_until) if preview.restored_until else gettext("the newest moment")
+    known = {"moment": reached, "bytes": words.in_words(bytes_read(preview))}
+    if preview.seconds_expected is None:
+        return gettext("as of %(moment)s · %(bytes)s") % known
+    known["time"] = words.lasting(preview.seconds_expected)
+    return gettext("as of %(moment)s · %(bytes)s · about %(time)s") % known

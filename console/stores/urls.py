@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from django.urls import path
+
+from console.stores import views
+
+app_name = "stores"
+urlpatterns = [
+    path("", views.StoreList.as_view(), name="list"),
+    path("escrowed/", views.escrowed, name="escrowed"),
+    path("attach/", views.Attach.as_view(), name="attach"),
+    path("attach/test/", views.test_connection, name="test"),
+    path("<int:pk>/", views.page, name="page"),
+    path("<int:pk>/quota/", views.quota, name="quota"),
+    path("<int:pk>/probe/", views.probe, name="probe"),
+    path("<int:pk>/detach/", views.Detach.as_view(), name="detach"),
+]

@@ -1,0 +1,178 @@
+"""Policies: what the settings dialog asks, asked here too, and decided by the same verbs (R-12 to R-15, I12)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import format_html
+
+from backups import agreements, policies
+from backups.models import CopyPolicy, Instance, PolicyKind
+from billing import estimates
+from console.support.asking import WholeDays, put_beside
+from console.support.nouns import Noun, shown_fields
+from console.widgets.acting import acting
+from console.widgets.words import in_words
+from regions import clock
+from regions.models import Region
+
+ENABLE, DISABLED = "enable", "disabled"
+
+
+class PolicyForm(forms.ModelForm):
+    """The settings of one instance. `clean` asks the verb what speaks against them; saving is the verb's."""
+
+    status = forms.ChoiceField(
+        label="Cross-region Backup Status", choices=[(ENABLE, "Enable"), (DISABLED, "Disabled")], initial=ENABLE
+    )
+    destination = forms.ModelChoiceField(Region.objects.shown(), label="Backup Region", required=False)
+    retention_days = WholeDays(
+        label="Cross-region Retention Period",
+        min_value=policies.SHORTEST_DAYS,
+        max_value=policies.LONGEST_DAYS,
+        initial=policies.SHORTEST_DAYS,
+        help_text="Whole days, 7 to 1825.",
+    )
+    agreed = forms.BooleanField(label="Cross-border compliance agreement", required=False)
+    understood = forms.BooleanField(
+        label="I know what a shorter retention deletes",
+        required=False,
+        help_text="Asked for when files would expire at once; nothing is erased for 24 hours after.",
+    )
+    expected = forms.CharField(widget=forms.HiddenInput, required=False)
+
+    class Meta:
+        model = CopyPolicy
+        fields = ["instance"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["agreed"].help_text = _where_the_text_is()
+        if self.instance.pk:
+            self._fill_in(policies.current_settings(self.instance.instance))
+
+    def _fill_in(self, now: policies.Settings) -> None:
+        self.initial |= {
+            "status": ENABLE if now.enabled else DISABLED,
+            "destination": now.destination,
+            "retention_days": now.retention_days,
+            "expected": now.expected,
+        }
+
+    def _post_clean(self) -> None:
+        """Nothing: the row is not ours to build or to check, `policies.apply` does both."""
+
+    @property
+    def subject(self) -> Instance | None:
+        return self.instance.instance if self.instance.pk else self.cleaned_data.get("instance")
+
+    @property
+    def wanted(self) -> policies.Settings:
+        data, now = self.cleaned_data, policies.current_settings(self.subject)
+        enabled, destination = data["status"] == ENABLE, data.get("destination")
+        return replace(
+            now,
+            enabled=enabled,
+            retention_days=data["retention_days"],
+            agreed=data["agreed"],
+            destination=destination.pk if destination else "",
+            logs_enabled=enabled and now.logs_enabled,
+            expected=data["expected"],
+        )
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean()
+        if self.subject is None or "retention_days" not in data or "status" not in data:
+            return data
+        wanted = self.wanted
+        put_beside(self, policies.check(self.subject, wanted), {"enabled": "status"})
+        if not wanted.enabled and policies.latest_policy(self.subject) is None:
+            self.add_error("status", "Cross-region backup of this instance is off already.")
+        if not self.errors and not data["understood"]:
+            self._warn_of_what_expires(self.subject, wanted.retention_days)
+        return data
+
+    def _warn_of_what_expires(self, instance: Instance, days: int) -> None:
+        effect = estimates.shortening(instance, days, clock.now())
+        if effect.sets and days < policies.current_settings(instance).retention_days:
+            lost = f"{effect.sets} of {effect.all_sets} backup sets ({in_words(effect.bytes)}) would expire at once."
+            self.add_error("understood", f"{lost} Tick this box to go on.")
+
+
+def _where_the_text_is() -> str:
+    text = agreements.current_text()
+    address = reverse("admin:backups_agreementtext_change", args=[text.pk])
+    return format_html('Needed to enable and to change the region. <a href="{}">Read the text, {}.</a>', address, text)
+
+
+@admin.register(CopyPolicy)
+class CopyPolicies(Noun):
+    form = PolicyForm
+    list_display = ["instance", "source_region", "destination", "enabled", "retention_days", "suspended_at", "ended_at"]
+    list_filter = ["enabled", ("suspended_at", admin.EmptyFieldListFilter), "kind", "destination"]
+    list_select_related = ["instance", "source_region", "destination"]
+    search_fields = ["instance__code", "instance__name", "destination__name", "destination__id"]
+    autocomplete_fields = ["instance"]
+    ASKED = ["instance", "status", "destination", "retention_days", "understood", "agreed", "expected"]
+
+    def get_fieldsets(self, request: HttpRequest, obj: CopyPolicy | None = None) -> list[Any]:
+        facts = [name for name in shown_fields(CopyPolicy) if name not in self.ASKED]
+        if not self._is_asking(request, obj):
+            return [(None, {"fields": shown_fields(CopyPolicy)})]
+        asked = (None, {"fields": self.ASKED})
+        return [asked, ("What it costs", {"fields": ["costs"]}), ("The row", {"fields": facts})] if obj else [asked]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: CopyPolicy | None = None) -> list[str]:
+        if not self._is_asking(request, obj):
+            return shown_fields(CopyPolicy)
+        facts = [name for name in shown_fields(CopyPolicy) if name not in self.ASKED]
+        return ["instance", "costs", *facts] if obj else []
+
+    def _is_asking(self, request: HttpRequest, obj: CopyPolicy | None) -> bool:
+        return obj is None or self.has_change_permission(request, obj)
+
+    def has_change_permission(self, request: HttpRequest, obj: CopyPolicy | None = None) -> bool:
+        """The settings are those of the instance's current policy; former ones, and other kinds, are history."""
+        if obj is not None and (obj.kind != PolicyKind.CROSS_REGION or policies.latest_policy(obj.instance) != obj):
+            return False
+        return super().has_change_permission(request, obj)
+
+    @admin.display(description="at today's prices")
+    def costs(self, policy: CopyPolicy) -> str:
+        """Say what the settings cost and what disabling would leave to pay (R-4.6, R-15.5)."""
+        instance, at = policy.instance, clock.now()
+        month = estimates.monthly_storage(instance, policy.retention_days, at)
+        left = estimates.left_to_pay(instance, at)
+        shortest = estimates.left_to_pay(instance, at, policies.SHORTEST_DAYS)
+        return (
+            f"Storage, 30 days at this retention: {_usd(month.amount)}. {month.sentence}"
+            f" Disabling now leaves {_usd(left.amount)} to pay, {_usd(shortest.amount)} with 7 days. {left.sentence}"
+        )
+
+    def save_model(self, request: HttpRequest, obj: CopyPolicy, form: PolicyForm, change: bool) -> None:
+        instance = form.subject
+        policies.apply(instance, form.wanted, by=acting(request))
+        obj.pk = policies.latest_policy(instance).pk
+        obj.refresh_from_db()
+
+    def audit(self, request: HttpRequest, obj: CopyPolicy, what: str, names: Any = ()) -> None:
+        """Nothing to add: the verb has recorded what changed."""
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except policies.Refusals as refused:  # somebody saved between our check and our save
+            for refusal in refused.items:
+                messages.error(request, str(refusal))
+            return HttpResponseRedirect(request.get_full_path())
+
+
+def _usd(amount: Any) -> str:
+    return "an unknown amount" if amount is None else f"{amount} USD"

@@ -1,0 +1,27 @@
+"""The street map: sign-in, the admin, health, then every tab under its own address."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.contrib.auth.decorators import login_not_required
+from django.http import HttpRequest, HttpResponse
+from django.urls import include, path
+from django.views.i18n import set_language
+
+from console.tabs import address_of, has_addresses, tabs
+
+
+@login_not_required
+def health(request: HttpRequest) -> HttpResponse:
+    """Say that the web answers; it asks nothing of the database, so a monitor cannot wear it out."""
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+urlpatterns = [
+    path("health", health, name="health"),
+    path("accounts/", include("allauth.urls")),
+    path("admin/", admin.site.urls),
+    path("i18n/setlang/", login_not_required(set_language), name="set_language"),
+    path("d/", include("console.downloads.links")),
+    *(path(address_of(tab), include(f"console.{tab}.urls")) for tab in tabs() if has_addresses(tab)),
+]

@@ -1,0 +1,35 @@
+"""Whether something can be restored, in a few words: asked by every page that offers it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.utils.translation import gettext
+
+from backups import windows
+from backups.engines import engine_of
+from backups.models import BackupSet, Copy, Instance, Kind
+from console.widgets.set_lists import is_there
+
+
+def why_engine_not_restored(instance: Instance) -> str:
+    """Return why Farshore restores nothing of this engine, "" when it does."""
+    engine = engine_of(instance.engine)
+    if engine.restore is not None:
+        return ""
+    return gettext("Farshore does not restore %(engine)s yet") % {"engine": engine.capabilities.label}
+
+
+def why_set_not_restored(found: BackupSet, copies: Iterable[Copy]) -> str:
+    """Return why a set is not offered for a restore, "" when its copy or the set at its source is (R-2.3, R-7.3)."""
+    if why := why_engine_not_restored(found.instance):
+        return why
+    if found.kind == Kind.LOG:
+        return gettext("a log is restored with the backup it follows")
+    if any(windows.is_restorable(copy) for copy in copies):
+        return ""
+    if found.is_encrypted:
+        return gettext("its certificate is not at the destination")
+    if is_there(found) and found.status == "succeeded":
+        return ""
+    return gettext("it has no completed copy, and its files are not at the source any more")

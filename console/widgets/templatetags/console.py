@@ -1,0 +1,107 @@
+"""What every template of the console loads: icons, sizes, times, states."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django import template
+from django.utils.formats import number_format
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+
+from backups.models import BackupSet
+from console.widgets import labels, words
+from console.widgets.icons import icon as draw
+from regions.models import Store
+
+register = template.Library()
+
+
+@register.simple_tag
+def icon(name: str, extra: str = "") -> SafeString:
+    return draw(str(name), str(extra))
+
+
+@register.filter
+def size(size_bytes: int | None) -> str | SafeString:
+    return words.size(size_bytes)
+
+
+@register.filter
+def place(store: Store) -> str:
+    return labels.place_of(store)
+
+
+@register.filter
+def numbered(number: int) -> str:
+    """Return a count with the separators of the language."""
+    return number_format(number, force_grouping=True)
+
+
+@register.filter
+def lasting(length: timedelta | float | None) -> str:
+    return words.lasting(length)
+
+
+@register.filter
+def measured(length: float | None) -> str:
+    return words.measured(length)
+
+
+@register.filter
+def moment(at: datetime | None) -> str | SafeString:
+    return words.moment(at)
+
+
+@register.filter
+def to_the_second(at: datetime | None) -> str | SafeString:
+    return words.moment(at, seconds=True)
+
+
+@register.filter
+def stamp(at: datetime | None) -> str:
+    """Return a time as plain text, for where no markup may stand: titles, labels."""
+    return words.stamp(at)
+
+
+@register.filter
+def iso(at: datetime) -> str:
+    return at.isoformat()
+
+
+@register.filter
+def day(at: datetime | None) -> str | SafeString:
+    return words.day(at)
+
+
+@register.filter
+def share_of(part: float, whole: float) -> int:
+    """Return a whole percentage, for bars; a whole of nothing has no share."""
+    return round(100 * part / whole) if whole else 0
+
+
+@register.filter
+def get(mapping: dict[str, object], name: str) -> object:
+    return mapping.get(name, "")
+
+
+@register.filter
+def paragraphs(text: str) -> SafeString:
+    """Return plain text as paragraphs, its own line breaks forgotten."""
+    blocks = (" ".join(block.split()) for block in text.split("\n\n"))
+    return format_html_join("", "<p>{}</p>", ((block,) for block in blocks if block))
+
+
+@register.filter
+def plain(text: str) -> str:
+    return words.plain(text)
+
+
+@register.filter
+def kind_of(found: BackupSet) -> str:
+    return labels.kind_of(found)
+
+
+@register.filter
+def translated(label: object) -> str:
+    return labels.translated(label)

@@ -1,0 +1,98 @@
+"""Sizes, times and lengths of time as people read them; pure, and the same on every page."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from unicodedata import category
+
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext, gettext_noop, ngettext, pgettext
+
+SIZES = ((2**40, "TB"), (2**30, "GB"), (2**20, "MB"), (2**10, "KB"))
+LENGTHS = (
+    (86_400, gettext_noop("%(n)s d")),
+    (3_600, gettext_noop("%(n)s h")),
+    (60, gettext_noop("%(n)s min")),
+    (1, gettext_noop("%(n)s s")),
+)
+
+
+def in_words(size_bytes: int) -> str:
+    """Return three telling digits and a unit; GB is 2^30 bytes, as it is on the bill (R-4.1)."""
+    for worth, unit in SIZES:
+        if size_bytes >= worth:
+            return f"{_three_digits(size_bytes / worth)} {unit}"
+    return ngettext("%(n)s byte", "%(n)s bytes", size_bytes) % {"n": size_bytes}
+
+
+def size(size_bytes: int | None) -> str | SafeString:
+    return "—" if size_bytes is None else format_html("<bdi>{}</bdi>", in_words(size_bytes))
+
+
+def lasting(length: timedelta | float | None) -> str:
+    """Return the two largest units of a length of time: "3 h 15 min"; above a minute no seconds."""
+    if length is None:
+        return "—"
+    seconds = int(length.total_seconds() if isinstance(length, timedelta) else length)
+    if seconds <= 0:
+        return gettext("%(n)s s") % {"n": 0}
+    largest = next(at for at, (worth, _) in enumerate(LENGTHS) if seconds >= worth)
+    said = []
+    units = LENGTHS[largest : largest + 2] if seconds < 60 else LENGTHS[:-1][largest : largest + 2]
+    for worth, unit in units:
+        many, seconds = divmod(seconds, worth)
+        if many:
+            said.append(gettext(unit) % {"n": many})
+    return " ".join(said)
+
+
+def measured(length: float | None) -> str:
+    """Return a measured length of time; its seconds are told up to an hour, for that is what it was measured for."""
+    if length is None:
+        return "—"
+    if length < 10:
+        return gettext("%(n)s s") % {"n": f"{length:.1f}"}
+    minutes, seconds = divmod(round(length), 60)
+    if seconds == 0 or not 1 <= minutes < 60:
+        return lasting(round(length))
+    return f"{gettext('%(n)s min') % {'n': minutes}} {gettext('%(n)s s') % {'n': seconds}}"
+
+
+def moment(at: datetime | None, *, seconds: bool = False) -> str | SafeString:
+    """Return a time that says it is UTC."""
+    if at is None:
+        return "—"
+    at = at.astimezone(UTC)
+    shown = at.strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
+    return format_html('<time datetime="{}">{} UTC</time>', at.isoformat(timespec="seconds"), shown)
+
+
+def stamp(at: datetime | None) -> str:
+    """Return a time to the second as plain text."""
+    return "—" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def day(at: datetime | None) -> str | SafeString:
+    if at is None:
+        return "—"
+    at = at.astimezone(UTC)
+    # Translators: the letters are those of Django's date format.
+    shown = date_format(at, pgettext("a day", "j M Y"))
+    return format_html('<time datetime="{}">{}</time>', at.date().isoformat(), shown)
+
+
+def ago(at: datetime | None, now: datetime) -> str:
+    if at is None:
+        return gettext("never")
+    return gettext("%(length)s ago") % {"length": lasting(now - at)} if at <= now else gettext("just now")
+
+
+def plain(text: str) -> str:
+    """Return a sentence without the characters that turn text around or hide it: names in it are their owners' data."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if category(letter) in ("Cc", "Cf") else letter for letter in text)
+
+
+def _three_digits(number: float) -> str:
+    return f"{number:.0f}" if number >= 99.95 else f"{number:.1f}" if number >= 9.995 else f"{number:.2f}"

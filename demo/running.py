@@ -1,0 +1,65 @@
+"""The fleet at work: `manage.py demo` runs this beside the console until it is told to stop."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from backups.events import By
+from demo import fleet
+from demo.history import Stories
+from demo.postgresql import Shop
+from demo.sqlserver_job import Jobs
+from regions.refusals import Refusal
+
+log = logging.getLogger(__name__)
+STEP_SECONDS = 2
+
+
+def run(data: Path, stop: Event) -> None:
+    """Run the PostgreSQL server, the SQL Server jobs and the stories; call it from the main thread."""
+    with only_one(data / "demo"):
+        fleet.prepare(data)
+        by, shop, jobs = fleet.administrator(), Shop(data), Jobs(data / "demo", stop)
+        writing = Thread(target=jobs.run, name="sqlserver-jobs")
+        try:
+            shop.start()
+            writing.start()
+            shop.join(by)
+            live(shop, by, stop)
+        finally:
+            stop.set()
+            if writing.ident:
+                writing.join()
+            shop.stop()
+
+
+def live(shop: Shop, by: By, stop: Event) -> None:
+    stories = Stories(by)
+    while not stop.wait(STEP_SECONDS):
+        shop.keep_running()
+        shop.change()
+        try:
+            stories.advance()
+        except DatabaseError as error:  # the catalogue restarts; the next step goes on
+            log.warning("the catalogue does not answer", extra={"reason": str(error).strip()})
+            connection.close()
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Two demos on one folder would write over each other; the lock goes with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refusal("DemoRuns", f"The demo already runs in {folder}.", "Stop that one first.") from None
+        yield

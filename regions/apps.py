@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.db.models.signals import post_migrate
+
+
+class RegionsConfig(AppConfig):
+    name = "regions"
+    verbose_name = "Regions and stores"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from regions import catalog, secrets
+
+        secrets.register("regions.Store", "sealed_credentials", lambda store: store.identity)
+        post_migrate.connect(catalog.load_after_migrate, sender=self, dispatch_uid="regions.catalog")

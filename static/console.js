@@ -1,0 +1,185 @@
+/* The console's whole behaviour. htmx fetches HTML; this opens dialogs, keeps the selection, shows toasts, pauses pollers. */
+(() => {
+  const one = (selector, root = document) => root.querySelector(selector);
+  const every = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const on = (type, react) => document.addEventListener(type, react);
+
+  // ---- dialogs: the server sends the body; we open, focus and close. Looked up each time: history may replace nodes.
+  let opener = null;
+  const dialog = () => one("#dialog");
+  const closeDialog = () => dialog()?.open && dialog().close();
+
+  const showDialog = () => {
+    if (!dialog().open && one("#dialog-body").children.length) dialog().showModal();
+    (one("#dialog .errors") ?? one("#dialog [autofocus]:checked") ?? one("#dialog [autofocus]"))?.focus();
+  };
+
+  const forgetDialog = () => {
+    one("#dialog-body").replaceChildren();
+    const back = opener && document.contains(opener) && !opener.disabled ? opener : one("#main");
+    opener = null;
+    back.focus({ preventScroll: true });
+  };
+
+  on("htmx:beforeRequest", (e) => {
+    opener = e.target.closest("[data-opens-dialog]") ?? opener;
+  });
+  // Shown once it is settled, not as soon as it is swapped: what is typed in between would not be heard by htmx.
+  on("htmx:afterSettle", (e) => e.detail.target?.id === "dialog-body" && showDialog());
+  on("dialog:close", closeDialog);
+  on("click", (e) => (e.target.closest("[data-close]") || e.target.id === "dialog") && closeDialog());
+  document.addEventListener("close", (e) => e.target.id === "dialog" && forgetDialog(), true); // does not bubble: capture
+
+  // ---- toasts: what a screen reader hears too
+  const vanish = (note) => setTimeout(() => note.remove(), 8000);
+  const toast = (text, tone = "") => {
+    const note = document.createElement("p");
+    note.className = `toast ${tone}`;
+    note.textContent = text;
+    one("#toasts").append(note);
+    vanish(note);
+  };
+  every("#toasts > *").forEach(vanish);
+  on("toast", (e) => toast(e.detail.text, e.detail.tone));
+
+  // ---- selection: a Set, so that it survives paging, sorting and filtering; "all matching" sends the filter instead
+  const picked = new Set();
+  let matching = null; // {n, query} while everything that matches the filter is meant
+  const boxes = () => every('input[name="pick"][type="checkbox"]:not(:disabled)');
+
+  const paintBoxes = () => {
+    for (const box of boxes()) {
+      box.checked = matching !== null || picked.has(box.value);
+      box.closest("tr").toggleAttribute("data-picked", box.checked);
+    }
+    const all = one("[data-pick-all]");
+    if (!all) return;
+    const chosen = boxes().filter((box) => box.checked).length;
+    all.checked = chosen > 0 && chosen === boxes().length;
+    all.indeterminate = chosen > 0 && chosen < boxes().length;
+  };
+
+  const paintBulk = () => {
+    const bulk = one("[data-bulk]");
+    if (!bulk) return;
+    const n = matching?.n ?? picked.size;
+    one("[data-bulk-n]", bulk).textContent = n;
+    for (const go of every("[data-bulk-go]", bulk)) go.disabled = !n;
+    bulk.toggleAttribute("data-on", Boolean(n));
+    const offer = one("[data-bulk-all]", bulk);
+    if (offer) offer.hidden = matching !== null || !one("[data-pick-all]")?.checked;
+  };
+
+  const paint = () => {
+    paintBoxes();
+    paintBulk();
+  };
+  const forgetSelection = () => {
+    picked.clear();
+    matching = null;
+    paint();
+  };
+  const pick = (box, chosen) => (chosen ? picked.add(box.value) : picked.delete(box.value));
+
+  on("change", (e) => {
+    if (e.target.matches('input[name="pick"][type="checkbox"]')) pick(e.target, e.target.checked);
+    else if (e.target.matches("[data-pick-all]")) boxes().forEach((box) => pick(box, e.target.checked));
+    else return;
+    matching = null;
+    paint();
+  });
+  on("click", (e) => e.target.closest("[data-bulk-clear]") && forgetSelection());
+  on("selection:matching", (e) => {
+    matching = e.detail;
+    paint();
+  });
+  on("list:changed", forgetSelection);
+  on("htmx:configRequest", (e) => {
+    if (!e.target.closest("[data-bulk-go]")) return;
+    e.detail.formData.delete("pick");
+    if (matching) e.detail.formData.append("matching", matching.query);
+    else picked.forEach((value) => e.detail.formData.append("pick", value));
+  });
+  on("htmx:afterSettle", paint);
+
+  // ---- the agreement, once opened, is brought into view
+  document.addEventListener("toggle", (e) => {
+    if (e.target.open && e.target.closest(".agree")) e.target.scrollIntoView({ block: "nearest" });
+  }, true); // does not bubble: capture
+
+  // ---- pollers rest while nobody looks, and go on at once when somebody does
+  on("htmx:beforeRequest", (e) => {
+    if (document.hidden && e.target.matches("[data-poll]")) e.preventDefault();
+  });
+  on("visibilitychange", () => {
+    if (!document.hidden) every("[data-poll]").forEach((poller) => htmx.trigger(poller, "resume"));
+  });
+
+  // ---- what went wrong on the way is said, never swallowed
+  on("htmx:responseError", (e) => toast(document.body.dataset.failed.replace("%s", e.detail.xhr.status), "bad"));
+  on("htmx:sendError", () => toast(document.body.dataset.unreachable, "bad"));
+
+  // ---- narrowing the list of regions as one types
+  on("input", (e) => {
+    if (!e.target.matches("[data-narrows]")) return;
+    const wanted = e.target.value.trim().toLowerCase();
+    for (const item of every(`#${e.target.dataset.narrows} > li`))
+      item.hidden = !item.textContent.toLowerCase().includes(wanted);
+  });
+
+  // ---- a choice that shows itself at once (without script its button does it)
+  on("change", (e) => e.target.matches("[data-goes]") && e.target.form.requestSubmit());
+
+  // ---- a form that is sent once: the second click of a double click is not another order (the server counts on nobody)
+  on("submit", (e) => {
+    if (!e.target.matches("[data-once]:not([hx-post])")) return;
+    if (e.target.dataset.sent) e.preventDefault();
+    e.target.dataset.sent = "yes";
+  });
+  addEventListener("pageshow", () => every("[data-once]").forEach((form) => delete form.dataset.sent));
+
+  // ---- a link that takes along what a list is narrowed by now (without script: what it was narrowed by when it came)
+  const follow = () => {
+    for (const link of every("[data-follows]")) {
+      const form = document.getElementById(link.dataset.follows);
+      if (form) link.search = new URLSearchParams(new FormData(form));
+    }
+  };
+  on("htmx:afterSettle", follow);
+  on("click", (e) => e.target.closest("[data-follows]") && follow());
+
+  // ---- the restorable window: a click on a solid stretch picks the moment under the pointer; a key takes its end
+  on("click", (e) => {
+    const stretch = e.target.closest("a[data-begins]");
+    if (!stretch || !e.detail || e.ctrlKey || e.metaKey || e.shiftKey) return;
+    const box = stretch.getBoundingClientRect();
+    const share = Math.min(1, Math.max(0, (e.clientX - box.left) / box.width));
+    const begins = 1000 * Math.ceil(Date.parse(stretch.dataset.begins) / 1000); // the first whole second inside
+    const ends = Date.parse(stretch.dataset.ends);
+    const to = new URL(stretch.href.baseVal, location);
+    const moment = begins + share * (ends - begins);
+    to.searchParams.set("until", `${new Date(moment).toISOString().slice(0, 19)}Z`);
+    e.preventDefault();
+    location.assign(to);
+  });
+
+  // ---- light or dark
+  on("click", (e) => {
+    if (!e.target.closest("[data-theme-toggle]")) return;
+    const root = document.documentElement;
+    const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+    const shown = root.dataset.theme === "auto" ? system : root.dataset.theme;
+    root.dataset.theme = shown === "dark" ? "light" : "dark";
+    try {
+      localStorage.setItem("theme", root.dataset.theme);
+    } catch {
+      /* private window: the choice lasts as long as the page */
+    }
+  });
+
+  paint();
+  addEventListener("pageshow", () => { // back again: the browser brings ticks that this script does not know
+    boxes().forEach((box) => box.checked && picked.add(box.value));
+    paint();
+  });
+})();

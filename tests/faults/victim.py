@@ -1,0 +1,111 @@
+"""A worker that dies at one exact moment: `python -m tests.faults.victim WINDOW VERB ARGUMENTS…`.
+
+It is the real code in a real process; only the moment of death is planted, right before or after one call.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import django
+
+
+def die(*_: object, **__: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def after(owner: Any, name: str, nth: int = 1) -> None:
+    """Die once the nth call of owner.name has returned."""
+    original: Callable[..., Any] = getattr(owner, name)
+    calls = 0
+
+    def dying(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        result = original(*args, **kwargs)
+        calls += 1
+        if calls == nth:
+            die()
+        return result
+
+    setattr(owner, name, dying)
+
+
+def before(owner: Any, name: str) -> None:
+    setattr(owner, name, die)
+
+
+def plant(window: str) -> None:
+    from backups import (
+        bell,
+        carrying,
+        default_backups,
+        log_delivery,
+        manifest,
+        purging,
+        replication,
+        retention,
+    )
+    from backups.engines import postgresql
+    from backups.engines.postgresql import feeding, unpacking
+    from backups.engines.postgresql import restoring as engine
+    from backups.restoring import holding, places, replacing
+    from regions.storage.filesystem import FolderStorage
+
+    windows = {
+        "upload created, not journaled": lambda: after(FolderStorage, "create_upload"),
+        "after a part": lambda: after(carrying, "_record_part", 2),
+        "completed, no row": lambda: after(FolderStorage, "complete_upload"),
+        "half read back": lambda: after(carrying, "_record_verified", 2),
+        "verified, not committed": lambda: after(manifest, "build"),
+        "manifest written, not committed": lambda: before(retention, "open_span"),
+        "marked expired": lambda: after(retention, "expire_due"),
+        "intention to delete journaled": lambda: before(purging, "_delete_object"),
+        "deleted, no row": lambda: before(purging, "_finish"),
+        "backup sent, not recorded": lambda: before(default_backups, "_record"),
+        "backup half sent": lambda: after(default_backups, "_keep", 3),
+        "log journaled, not stored": lambda: before(log_delivery, "_upload"),
+        "log stored, not recorded": lambda: before(log_delivery, "_record"),
+        "log recorded, not told": lambda: after(log_delivery, "_record"),
+        "logs begun, not said": lambda: before(bell, "ring_backups"),
+        "claimed": lambda: before(replication, "carry_slice"),
+        "folder journaled": lambda: before(places, "prepared"),
+        "unpacking": lambda: after(unpacking, "_put", 300),
+        "replaying": lambda: after(feeding.LogFeed, "answer"),
+        "starting": lambda: before(engine, "open_doors"),
+        "rows counted": lambda: before(holding.Work, "_ready"),
+        "original asked to stop": lambda: after(replacing, "ask_for_room"),
+        "original stopped": lambda: before(postgresql, "take_over"),
+        "at the original's address": lambda: after(postgresql, "take_over"),
+        "places changed for good": lambda: before(holding.Work, "hold"),
+        "instance made": lambda: after(holding.Work, "_register"),
+    }
+    windows[window]()
+
+
+def main(window: str, verb: str, *arguments: str) -> None:
+    django.setup()
+    plant(window)
+    from backups import default_backups, log_receivers, purging, replication, restoring, retention
+
+    if verb == "carry":
+        copy = replication.claim(arguments[0])
+        replication.carry_slice(copy)
+    elif verb == "expire":
+        retention.expire_due()
+    elif verb == "purge":
+        purging.purge_due(arguments[0])
+    elif verb == "take":
+        default_backups.take(default_backups.claim(arguments[0]))
+    elif verb == "restore":
+        restoring.run(restoring.claim(arguments[0]), threading.Event())
+    elif verb == "receive":
+        log_receivers.serve(arguments[0])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,187 @@
+"""No way around the rules: what the settings dialog refuses, the admin refuses beside the same field (R-2 to R-14)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import reverse
+
+from backups import policies
+from backups.models import Acceptance, Copy, CopyPolicy, CopyState, Event, Family, Instance
+from regions import clock
+from tests.billing.facts import DAY, GB, START, backup_of, copy_of, instance_in, store_in
+
+pytestmark = pytest.mark.django_db
+
+ADD = "admin:backups_copypolicy_add"
+WANTED = {
+    "status": "enable",
+    "destination": "ap-southeast-1",
+    "retention_days": "30",
+    "agreed": "on",
+    "expected": "",
+}
+
+
+@pytest.fixture
+def root(client: Client) -> Client:
+    client.force_login(User.objects.create_superuser("root", password="a long password"))
+    return client
+
+
+@pytest.fixture
+def orders() -> Instance:
+    for region in ("cn-beijing", "ap-southeast-1", "cn-shanghai", "cn-hangzhou-finance"):
+        store_in(region)
+    return instance_in("cn-beijing")
+
+
+@pytest.fixture
+def protected(root: Client, orders: Instance) -> CopyPolicy:
+    assert add(root, orders).status_code == 302
+    return CopyPolicy.objects.get()
+
+
+def add(client: Client, instance: Instance, **changes: Any) -> HttpResponse:
+    return client.post(reverse(ADD), WANTED | {"instance": instance.pk} | changes)
+
+
+def change(client: Client, policy: CopyPolicy, **changes: Any) -> HttpResponse:
+    policy.refresh_from_db()
+    data = {
+        "status": "enable" if policy.enabled else "disabled",
+        "destination": policy.destination_id,
+        "retention_days": policy.retention_days,
+        "expected": policy.version,
+    } | changes
+    return client.post(reverse("admin:backups_copypolicy_change", args=[policy.pk]), data)
+
+
+def errors_of(answer: HttpResponse) -> dict[str, list[str]]:
+    assert answer.status_code == 200
+    return answer.context["adminform"].form.errors
+
+
+def test_with_the_tick_it_is_enabled_through_the_verb(root: Client, orders: Instance) -> None:
+    assert add(root, orders).status_code == 302
+    policy = CopyPolicy.objects.get()
+    assert (policy.enabled, policy.destination_id, policy.retention_days) == (True, "ap-southeast-1", 30)
+    assert policy.acceptance.user.username == "root"
+    said = Event.objects.filter(kind="policy.enabled").get()
+    assert (said.actor_name, said.address) == ("root", "127.0.0.1")
+
+
+@pytest.mark.parametrize("days", ["6", "1826", "7.5", "", "1e3", "-30", "1_000", "\uff17", "0x1e", "thirty"])
+def test_a_wrong_retention_is_refused_beside_its_field(root: Client, orders: Instance, days: str) -> None:
+    assert "retention_days" in errors_of(add(root, orders, retention_days=days))
+    assert not CopyPolicy.objects.exists() and not Acceptance.objects.exists() and not Event.objects.exists()
+
+
+@pytest.mark.parametrize("days", ["6", "1826", "7.5", "", "1e3"])
+def test_a_wrong_retention_changes_nothing_either(root: Client, protected: CopyPolicy, days: str) -> None:
+    assert "retention_days" in errors_of(change(root, protected, retention_days=days))
+    protected.refresh_from_db()
+    assert protected.retention_days == 30
+
+
+@pytest.mark.parametrize(
+    ("field", "wanted"),
+    [
+        ("destination", {"destination": "cn-beijing"}),
+        ("destination", {"destination": "cn-hangzhou-finance"}),
+        ("destination", {"destination": "eu-west-1"}),  # no store is attached there
+        ("destination", {"destination": ""}),
+        ("destination", {"destination": "atlantis"}),
+        ("agreed", {"agreed": ""}),
+        ("status", {"status": "disabled"}),
+        ("status", {"status": "perhaps"}),
+    ],
+)
+def test_what_is_not_allowed_is_refused_beside_its_field(
+    root: Client, orders: Instance, field: str, wanted: dict[str, str]
+) -> None:
+    assert field in errors_of(add(root, orders, **wanted))
+    assert not CopyPolicy.objects.exists() and not Acceptance.objects.exists() and not Event.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"family": Family.SHARED},
+        {"billing_method": "serverless"},
+        {"backup_method": "snapshot", "edition": "basic"},
+        {"released_at": START},
+    ],
+    ids=["shared", "serverless", "snapshot", "released"],
+)
+def test_an_instance_that_cannot_be_protected_is_refused(root: Client, orders: Instance, facts: dict) -> None:
+    Instance.objects.filter(pk=orders.pk).update(**facts)
+    assert "status" in errors_of(add(root, orders))
+    assert not CopyPolicy.objects.exists() and not Event.objects.exists()
+
+
+def test_the_agreement_is_never_ticked_beforehand_and_can_be_read(root: Client, protected: CopyPolicy) -> None:
+    for address in (reverse(ADD), reverse("admin:backups_copypolicy_change", args=[protected.pk])):
+        page = root.get(address)
+        assert not page.context["adminform"].form["agreed"].initial
+        assert "Read the text" in page.content.decode()
+
+
+def test_another_destination_asks_for_the_agreement_again(root: Client, protected: CopyPolicy) -> None:
+    assert "agreed" in errors_of(change(root, protected, destination="cn-shanghai"))
+    assert policies.enabled_policy(protected.instance) == protected
+    assert change(root, protected, destination="cn-shanghai", agreed="on").status_code == 302
+    assert policies.enabled_policy(protected.instance).destination_id == "cn-shanghai"
+    protected.refresh_from_db()
+    assert (protected.enabled, protected.end_reason) == (False, "destination_changed")
+
+
+def test_a_former_policy_is_history(root: Client, protected: CopyPolicy) -> None:
+    change(root, protected, destination="cn-shanghai", agreed="on")
+    assert change(root, protected, retention_days=9).status_code == 403
+    assert root.get(reverse("admin:backups_copypolicy_change", args=[protected.pk])).status_code == 200
+
+
+def test_disabling_and_the_retention_in_one_go(root: Client, protected: CopyPolicy) -> None:
+    assert change(root, protected, status="disabled", retention_days="7").status_code == 302
+    protected.refresh_from_db()
+    assert (protected.enabled, protected.retention_days) == (False, 7)
+
+
+def test_of_a_released_instance_only_the_retention_changes(root: Client, protected: CopyPolicy) -> None:
+    policies.release(protected.instance, policies.FARSHORE)
+    assert "status" in errors_of(change(root, protected, status="disabled"))
+    assert "status" in errors_of(change(root, protected, destination="cn-shanghai", agreed="on"))
+    assert change(root, protected, retention_days="60").status_code == 302
+    protected.refresh_from_db()
+    assert (protected.enabled, protected.destination_id, protected.retention_days) == (True, "ap-southeast-1", 60)
+
+
+def test_the_second_of_two_editors_is_told(root: Client, protected: CopyPolicy) -> None:
+    before = protected.version
+    assert change(root, protected, retention_days="40").status_code == 302
+    refused = change(root, protected, retention_days="50", expected=before)
+    assert "changed while this was open" in str(errors_of(refused)["__all__"])
+    protected.refresh_from_db()
+    assert protected.retention_days == 40
+
+
+def test_a_shortening_that_deletes_says_what_before_it_does(root: Client, protected: CopyPolicy) -> None:
+    now = clock.now()
+    for days_ago in (1, 12, 20):
+        copy_of(backup_of(protected.instance, now - days_ago * DAY, GB), protected)
+    refused = errors_of(change(root, protected, retention_days="10"))
+    assert refused["understood"] == ["2 of 3 backup sets (2.00 GB) would expire at once. Tick this box to go on."]
+    assert Copy.objects.filter(state=CopyState.COMPLETED).count() == 3
+    assert change(root, protected, retention_days="10", understood="on").status_code == 302
+    assert Copy.objects.filter(state=CopyState.EXPIRED).count() == 2
+
+
+def test_the_page_says_what_it_costs(root: Client, protected: CopyPolicy) -> None:
+    copy_of(backup_of(protected.instance, clock.now(), 100 * GB), protected)
+    page = root.get(reverse("admin:backups_copypolicy_change", args=[protected.pk])).content.decode()
+    assert "Disabling now leaves 14.40 USD to pay, 3.36 USD with 7 days." in page

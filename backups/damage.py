@@ -9,7 +9,7 @@ import hashlib
 
 from django.db import transaction
 
-from backups import alerts, events, presence, retention, windows
+from backups import alerts, events, expiring, presence, retention, windows
 from backups.models import Copy, CopyState, Transfer
 from backups.models.copy import DAMAGED
 from regions import clock
@@ -64,7 +64,7 @@ def mark(copy: Copy, part: Part | None) -> list[Copy]:
         if marked:
             retention.reschedule(copy.set.instance_id, where.pk)
             if copy.policy.enabled:
-                retention.keep_last_good(copy.policy)
+                expiring.keep_last_good(copy.policy)
             windows.rebuild(copy.set.instance, where, sorted({one.set.database for one in marked}))
     return marked
 

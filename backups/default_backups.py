@@ -1,4 +1,4 @@
-"""Default backups Farshore takes: asked for, taken by a worker of the source region, recorded, retired (R-2.5, R-6).
+"""Default backups Farshore takes: asked for, taken by a worker of the source region, recorded (R-2.5, R-6).
 
 The row is the job; whoever claims it holds a lease and renews it while the engine's own tool streams into the store.
 """
@@ -9,13 +9,13 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import F, Q
 from django.db.models.functions import Greatest
 
 from backups import (
@@ -24,11 +24,10 @@ from backups import (
     events,
     incrementals,
     layout,
-    log_chain,
     presence,
-    retention,
+    reaching,
     secondaries,
-    windows,
+    timetable,
 )
 from backups.engines import engine_of
 from backups.engines.facts import Connection, FullNeeded, Stopped, TakenSet
@@ -36,28 +35,24 @@ from backups.events import FARSHORE, By
 from backups.facts_of_sets import columns_of
 from backups.leases import LeaseLost, next_lease
 from backups.models import (
-    PENDING,
     Arrival,
     BackupFile,
     BackupJob,
     BackupSet,
-    Copy,
     Edition,
     Instance,
     Kind,
-    Restore,
-    RestoreSource,
     SetFile,
     SetStatus,
 )
-from regions import clock, network, secrets
+from regions import clock
+from regions.models import Store
 from regions.refusals import Refusal
-from regions.storage import ObjectInfo, PartReceipt, Storage, StorageError, mover, streams
+from regions.storage import ObjectInfo, PartReceipt, StorageError, mover, streams
 from regions.stores import store_of
 
 log = logging.getLogger(__name__)
 DAY = timedelta(days=1)
-USUAL_TIME = time(2, 0)  # where no hour was entered
 MOST_ATTEMPTS = 5
 State = BackupJob.State
 
@@ -151,31 +146,13 @@ def cancel_all(instance: Instance) -> int:
     return active.update(state=State.CANCELLED, finished_at=clock.now(), leased_until=None)
 
 
-def last_slot(days: list[int], hour: time, at: datetime) -> datetime | None:
-    """Return the newest moment of the timetable that is not after `at`; None when no day is chosen. Pure."""
-    for back in range(8):
-        slot = datetime.combine((at - back * DAY).date(), hour, tzinfo=at.tzinfo)
-        if slot <= at and slot.weekday() in days:
-            return slot
-    return None
-
-
-def next_slot(days: list[int], hour: time, after: datetime) -> datetime | None:
-    """Return the first moment of the timetable after `after`; None when no day is chosen. Pure."""
-    for ahead in range(8):
-        slot = datetime.combine((after + ahead * DAY).date(), hour, tzinfo=after.tzinfo)
-        if slot > after and slot.weekday() in days:
-            return slot
-    return None
-
-
 def ask_by_timetable(limit: int = 1000) -> int:
     """Ask for every default backup whose hour has come, once however late; return how many."""
     at, count = clock.now(), 0
     taken = Instance.objects.living().filter(arrival=Arrival.TAKEN, default_backup_enabled=True)
     for instance in taken.filter(Q(next_backup_at=None) | Q(next_backup_at__lte=at))[:limit]:
         due = instance.next_backup_at
-        following = next_slot(instance.timetable_days, instance.timetable_time or USUAL_TIME, at)
+        following = timetable.next_slot(instance.timetable_days, instance.timetable_time or timetable.USUAL_TIME, at)
         if due and can_take(instance):
             ask(instance, FARSHORE, reason="timetable", kind=incrementals.kind_due(instance, at))
             count += 1
@@ -312,7 +289,7 @@ def _prepared(job: BackupJob) -> Callable[..., TakenSet]:
 
 def _reach(job: BackupJob) -> Connection:
     """Return how to reach the server that a job is taken of; a secondary only if it is this instance's own."""
-    where = connection_of(job.instance, job.on)
+    where = reaching.connection_of(job.instance, job.on)
     if job.on == BackupJob.On.SECONDARY:
         probe = engine_of(job.instance.engine).probe
         secondaries.require_own(probe(where), _identity_of_primary(job.instance))
@@ -321,7 +298,7 @@ def _reach(job: BackupJob) -> Connection:
 
 def _identity_of_primary(instance: Instance) -> str:
     try:
-        return engine_of(instance.engine).probe(connection_of(instance)).identity
+        return engine_of(instance.engine).probe(reaching.connection_of(instance)).identity
     except Refusal:  # it may be down, which is no reason not to back up its secondary
         if known := secondaries.last_identity(instance):
             return known
@@ -333,56 +310,13 @@ def _keep(job: BackupJob, **changes: Any) -> None:
         raise LeaseLost
 
 
-def connection_of(instance: Instance, on: str = BackupJob.On.PRIMARY) -> Connection:
-    """Return how to reach the server or its secondary, the address pinned by the network door, the password opened."""
-    sealed = bytes(instance.sealed_password or b"")
-    password = secrets.open_sealed(sealed, identity_of(instance)).decode() if sealed else ""
-    host, port = instance.host, instance.port
-    if on == BackupJob.On.SECONDARY:
-        host, port = instance.secondary_host, instance.secondary_port or port
-    port = port or engine_of(instance.engine).capabilities.default_port
-    return Connection(
-        host=host,
-        port=port,
-        username=instance.username,
-        password=password,
-        dbname=instance.dbname,
-        tls=instance.tls,
-        hostaddr=_pinned(host, port),
-    )
-
-
-def _pinned(host: str, port: int) -> str:
-    """Return the address to connect to, "" for a folder of sockets; those are this machine's, as loopback is, and the
-    catalogue's own server listens on one."""
-    if host.startswith("/"):
-        if not settings.FARSHORE_ALLOW_LOOPBACK:
-            raise Refusal("AddressRefused", f"{host} is a socket of this machine.", "Enter a host name.", "host")
-        return ""
-    try:
-        return network.address_of(host, port)
-    except (OSError, UnicodeError) as error:
-        raise Refusal("HostUnknown", f"There is no host named {host}.", "Check the name.", "host") from error
-
-
-def identity_of(instance: Instance) -> str:
-    """Return what the sealed password is bound to: moving it to another row makes it unreadable."""
-    return f"instance:{instance.code}"
-
-
-def keep_password(instance: Instance, password: str) -> None:
-    instance.sealed_password = secrets.seal(password.encode(), identity_of(instance)) if password else None
-
-
 def _record(
-    job: BackupJob, store: Any, stored: ObjectInfo, taken: TakenSet, parts: list[mover.Part], flat: str
+    job: BackupJob, store: Store, stored: ObjectInfo, taken: TakenSet, parts: list[mover.Part], flat: str
 ) -> BackupSet:
     """Write the fact: file, set, finished job, in one transaction under the fence."""
     with transaction.atomic():
-        if taken.facts.base_guid:
-            incrementals.require_base(
-                job.instance, taken.facts.base_guid
-            )  # a set before its instance, as weighing does
+        if taken.facts.base_guid:  # a set before its instance, as weighing does
+            incrementals.require_base(job.instance, taken.facts.base_guid)
         size = Greatest(F("data_bytes"), stored.size)
         Instance.objects.filter(pk=job.instance_id).update(data_bytes=size)  # before the job, as everybody locks it
         at = clock.now()
@@ -391,40 +325,52 @@ def _record(
         )
         if not won:
             raise LeaseLost
-        integrity = {"parts": [[part.size, part.sha256] for part in parts], "sha256": flat}
-        if taken.outline:
-            integrity["outline"] = [taken.outline.offset, taken.outline.length, taken.outline.sha256]
-        file = BackupFile.objects.create(
-            instance=job.instance,
-            store=store,
-            key=stored.key,
-            size=stored.size,
-            etag=stored.etag,
-            version=stored.version,
-            modified_at=stored.modified_at,
-            state=BackupFile.State.SETTLED,
-            is_ours=True,
-            integrity=integrity,
-            first_seen_at=at,
-            settled_at=at,
-        )
-        found = BackupSet.objects.create(
-            instance=job.instance,
-            database=taken.facts.database,
-            kind=taken.facts.kind,
-            method=taken.facts.method,
-            origin="taken",
-            status=SetStatus.SUCCEEDED,
-            discovered_at=at,
-            run_id=f"job-{job.pk}",
-            **columns_of(taken.facts) | {"started_at": job.started_at, "finished_at": at},  # the database's clock
-        )
-        SetFile.objects.create(set=found, file=file)
+        found = _new_set(job, taken, at)
+        integrity = _integrity(taken, parts, flat)
+        SetFile.objects.create(set=found, file=_new_file(job, store, stored, integrity, at))
         BackupJob.objects.filter(pk=job.pk).update(result=found)
         said = " ".join([f"The backup {found} was taken.", *taken.notes])
         events.record("backup.taken", said, set=found, job=job.pk, bytes=stored.size)
         bell.ring_planning()
         return found
+
+
+def _new_set(job: BackupJob, taken: TakenSet, at: datetime) -> BackupSet:
+    return BackupSet.objects.create(
+        instance=job.instance,
+        database=taken.facts.database,
+        kind=taken.facts.kind,
+        method=taken.facts.method,
+        origin="taken",
+        status=SetStatus.SUCCEEDED,
+        discovered_at=at,
+        run_id=f"job-{job.pk}",
+        **columns_of(taken.facts) | {"started_at": job.started_at, "finished_at": at},  # the database's clock
+    )
+
+
+def _integrity(taken: TakenSet, parts: list[mover.Part], flat: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"parts": [[part.size, part.sha256] for part in parts], "sha256": flat}
+    if taken.outline:
+        found["outline"] = [taken.outline.offset, taken.outline.length, taken.outline.sha256]
+    return found
+
+
+def _new_file(job: BackupJob, store: Store, stored: ObjectInfo, integrity: dict[str, Any], at: datetime) -> BackupFile:
+    return BackupFile.objects.create(
+        instance=job.instance,
+        store=store,
+        key=stored.key,
+        size=stored.size,
+        etag=stored.etag,
+        version=stored.version,
+        modified_at=stored.modified_at,
+        state=BackupFile.State.SETTLED,
+        is_ours=True,
+        integrity=integrity,
+        first_seen_at=at,
+        settled_at=at,
+    )
 
 
 def fail(job: BackupJob, why: str) -> None:
@@ -451,84 +397,3 @@ def regions_with_work() -> list[str]:
         Q(leased_until=None) | Q(leased_until__lt=at), state__in=BackupJob.ACTIVE, due_at__lte=at
     )
     return list(due.values_list("instance__region", flat=True).distinct())
-
-
-# ---- retiring
-
-
-def retire_due(limit: int = 2000) -> int:
-    """Delete default backups Farshore took, past their own retention; never found ones, never one whose copy is owed,
-    and not the newest while the instance lives (R-2.4, R-2.5). What a younger log or differential needs stays with it.
-    """
-    at, count = clock.now(), 0
-    owed = Copy.objects.filter(set=OuterRef("pk"), state__in=PENDING)
-    ours = BackupSet.objects.filter(origin="taken", deleted_at=None, weighed_at__isnull=False).exclude(Exists(owed))
-    due = ours.filter(finished_at__lte=at - 7 * DAY)
-    for instance in Instance.objects.filter(Exists(due.filter(instance=OuterRef("pk")))).order_by("pk"):
-        past = _past(instance, at)
-        for found in due.filter(instance=instance).select_related("instance").order_by("-finished_at", "-pk")[:limit]:
-            if found.pk in past:
-                count += _retire(found, at)
-    return count
-
-
-def _standing_on(instance: Any, set_guid: Any) -> QuerySet[BackupSet]:
-    """Return the sets at the source that cannot be restored without this one."""
-    made = BackupSet.objects.filter(kind=Kind.DIFFERENTIAL, deleted_at=None).exclude(base_guid="")
-    return made.filter(instance=instance, base_guid=set_guid)
-
-
-def _past(instance: Instance, at: datetime) -> set[int]:
-    """Return the sets at the source whose date, and that of all that need them, has come."""
-    if instance.released_at:
-        all_ = instance.sets.filter(deleted_at=None).values_list("pk", flat=True)
-        return set(all_) if instance.released_at + 7 * DAY <= at else set()
-    past: set[int] = set()
-    for database in instance.sets.filter(deleted_at=None).values_list("database", flat=True).distinct():
-        past |= _past_of(instance, database, at)
-    return past
-
-
-def _past_of(instance: Instance, database: str, at: datetime) -> set[int]:
-    rules = engine_of(instance.engine).chain_rules
-    there = instance.sets.filter(database=database, deleted_at=None)
-    sets = windows.set_chain(there, rules)
-    own = {one.id: one.finished_at + instance.default_retention_days * DAY for one in sets}
-    newest = there.valid().data().order_by("-finished_at", "-pk").first()
-    if newest:
-        own[newest.pk] = retention.NEVER
-    needs = log_chain.needs(*windows.data_and_logs(sets), rules)
-    dates = retention.effective(own, log_chain.needed_by(needs))
-    return {pk for pk, date in dates.items() if date <= at}
-
-
-def _retire(found: BackupSet, at: datetime) -> bool:
-    """Give the files up under the set's lock, then delete them; a repeat after a crash deletes what is left."""
-    with transaction.atomic():
-        locked = BackupSet.objects.select_for_update(of=("self",)).get(pk=found.pk)
-        is_needed = _standing_on(locked.instance_id, locked.set_guid).exists() or _is_being_restored(locked)
-        if is_needed or locked.copies.filter(state__in=PENDING).exists():
-            return False
-        files = list(locked.files.filter(is_ours=True))
-        BackupFile.objects.filter(pk__in=[file.pk for file in files]).update(
-            state=BackupFile.State.DELETED, ended_at=at
-        )
-    try:
-        for file in files:
-            _delete_file(file.store.open(), file)
-    except StorageError as error:  # tried again at the next sweep; the others are not held up
-        log.warning("default backup not retired", extra={"set": found.pk, "reason": error.sentence})
-        return False
-    with transaction.atomic():
-        BackupSet.objects.filter(pk=found.pk).update(deleted_at=at)
-        events.record("backup.retired", f"The default backup {found} was deleted at its source.", set=found)
-    return True
-
-
-def _is_being_restored(found: BackupSet) -> bool:
-    return RestoreSource.objects.filter(set=found, copy=None, restore__state__in=Restore.PENDING).exists()
-
-
-def _delete_file(storage: Storage, file: BackupFile) -> None:
-    presence.require_ours(file.store, storage)
-    storage.delete(file.key, ObjectInfo(file.key, file.size, file.etag, file.modified_at, file.version))

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import transaction
 
-from backups import bell, default_backups, discovery, events, secondaries
+from backups import bell, discovery, events, reaching, secondaries
 from backups.engines import engine_of
 from backups.engines.facts import ServerFacts
 from backups.events import By
@@ -26,7 +26,7 @@ def probe(instance: Instance, password: str) -> ServerFacts | None:
         if refusal:
             raise refusal
         return None
-    default_backups.keep_password(instance, password)
+    reaching.keep_password(instance, password)
     return reach(instance)
 
 
@@ -35,11 +35,11 @@ def reach(instance: Instance) -> ServerFacts:
     ask = engine_of(instance.engine).probe
     if ask is None:
         raise Refusal("EngineNotReached", "Farshore cannot connect to this engine yet.", "", "engine")
-    found = ask(default_backups.connection_of(instance))
+    found = ask(reaching.connection_of(instance))
     if not instance.secondary_host:
         return found
     try:
-        secondary = ask(default_backups.connection_of(instance, BackupJob.On.SECONDARY))
+        secondary = ask(reaching.connection_of(instance, BackupJob.On.SECONDARY))
     except Refusal as refusal:
         field = "secondary_port" if refusal.field == "port" else "secondary_host"
         raise Refusal(refusal.code, f"Its secondary: {refusal.sentence}", refusal.remedy, field) from refusal

@@ -15,7 +15,17 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import DateTimeField, DurationField, ExpressionWrapper, F, Q, QuerySet, Value
 
-from backups import eligibility, events, planning, policies, retention, service_role, windows
+from backups import (
+    dependents,
+    eligibility,
+    events,
+    expiring,
+    planning,
+    policies,
+    retention,
+    service_role,
+    windows,
+)
 from backups.events import FARSHORE, By
 from backups.models import ENDED, CancelReason, Copy, CopyPolicy, CopyState, Instance, PolicyKind, StorageSpan
 from backups.policies import LONGEST_DAYS, SHORTEST_DAYS, Refusals
@@ -67,7 +77,7 @@ def coming_back(policy: CopyPolicy, retention_days: int, at: datetime) -> set[in
     hidden = hidden_copies(policy)
     rows = hidden.values_list("pk", "set__finished_at", "hidden_for", "hidden_at")
     own = {pk: retention.own_expiry(done, retention_days, before + (at - since)) for pk, done, before, since in rows}
-    return {pk for pk, date in retention.effective(own, retention.dependents(hidden)).items() if date > at}
+    return {pk for pk, date in dependents.effective(own, dependents.all_of(hidden)).items() if date > at}
 
 
 # ---- checking
@@ -166,14 +176,14 @@ def _enable(instance: Instance, wanted: Terms, by: By, at: datetime) -> None:
     planning.open_coverage(policy, at)
     policy.copies.live().update(route_version=version)
     _show(policy, by, at)
-    retention.keep_last_good(policy, by)
+    expiring.keep_last_good(policy, by)
     said = f"Level-2 backup in {policy.destination.name} was enabled: {wanted.retention_days} days."
     events.record("policy.level2_enabled", said, by=by, instance=instance, policy=policy.pk, route_version=version)
     policies.begin(policy, by, at)
 
 
 def _disable(policy: CopyPolicy, by: By, at: datetime) -> None:
-    retention.expire_due(only=Q(policy=policy))  # what its date has come for is not hidden away
+    expiring.expire_due(only=Q(policy=policy))  # what its date has come for is not hidden away
     CopyPolicy.objects.filter(pk=policy.pk).update(
         enabled=False,
         ended_at=at,
@@ -230,7 +240,7 @@ def _date(policy: CopyPolicy, by: By) -> None:
     """Date what is shown anew, and expire at once what is past its date."""
     for store in _stores(policy):
         retention.reschedule(policy.instance_id, store.pk, by)
-    retention.expire_due(only=Q(policy=policy))
+    expiring.expire_due(only=Q(policy=policy))
 
 
 def _stores(policy: CopyPolicy) -> list[Store]:
@@ -266,8 +276,8 @@ def _date_hidden(policy: CopyPolicy) -> None:
     """Date what is hidden; what is held, or needed by what is, has no date until the hold is released."""
     hidden = policy.copies.filter(state=CopyState.HIDDEN)
     own = {pk: latest(at) for pk, at in hidden.values_list("pk", "set__finished_at")}
-    needed_by = retention.dependents(hidden)
-    held = retention.held_with_what_they_need(hidden, own, needed_by)
+    needed_by = dependents.all_of(hidden)
+    held = dependents.held_with_what_they_need(hidden, own, needed_by)
     dates = together(own, needed_by)
     grouped: dict[datetime | None, list[int]] = {}
     for pk, date in dates.items():

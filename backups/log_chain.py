@@ -305,7 +305,7 @@ def needs(sets: Iterable[ChainSet], logs: Iterable[ChainSet], rules: ChainRules)
 
 
 def needed_by(needs_of: Mapping[int, Iterable[int]]) -> dict[int, set[int]]:
-    """Turn what each set needs around, as `retention.effective` wants it: set -> the sets that need it."""
+    """Turn what each set needs around, as `dependents.effective` wants it: set -> the sets that need it."""
     turned: dict[int, set[int]] = {}
     for id, needed in needs_of.items():
         for one in needed:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from django.conf import settings
 from django.db import connection
 
-from backups import default_backups, log_delivery, log_receiving
+from backups import log_delivery, log_receiving, reaching
 from backups.engines import engine_of
 from backups.engines.facts import LogPiece, Stopped
 from backups.leases import LeaseLost
@@ -68,7 +68,7 @@ class Receiver(threading.Thread):
         spool.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         log_receiving.forget_former_life(self.stream)
         engine_of(instance.engine).receive_logs(
-            default_backups.connection_of(instance),
+            reaching.connection_of(instance),
             spool,
             self._deliver,
             name=log_receiving.slot_of(instance),

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
-from backups import alerts, bell, default_backups, events
+from backups import alerts, bell, events, reaching
 from backups.engines import ENGINES, engine_of
 from backups.engines.facts import LOGS_LOST
 from backups.leases import next_lease, who
@@ -187,7 +187,7 @@ def measure(stream: LogStream) -> None:
     lag = engine_of(stream.instance.engine).receiver_lag
     if lag is None:
         return
-    waiting = lag(default_backups.connection_of(stream.instance), slot_of(stream.instance))
+    waiting = lag(reaching.connection_of(stream.instance), slot_of(stream.instance))
     mine(stream).update(waiting_bytes=waiting)
     begin(stream)
     if waiting > MOST_WAITING_BYTES:
@@ -229,7 +229,7 @@ def lose(stream: LogStream, why: str) -> None:
         instance=instance,
     )
     events.record("logs.lost", f"Logs are lost: {events.speakable(why)}", instance=instance)
-    engine_of(instance.engine).forget_receiver(default_backups.connection_of(instance), slot_of(instance))
+    engine_of(instance.engine).forget_receiver(reaching.connection_of(instance), slot_of(instance))
     due_at = clock.now() + FIRST_WAIT
     mine(stream).update(state=State.WANTED, error=events.speakable(why), leased_until=None, due_at=due_at)
 
@@ -247,7 +247,7 @@ def forget_former_life(stream: LogStream) -> None:
     if not stream.forget_first:
         return
     instance = stream.instance
-    engine_of(instance.engine).forget_receiver(default_backups.connection_of(instance), slot_of(instance))
+    engine_of(instance.engine).forget_receiver(reaching.connection_of(instance), slot_of(instance))
     mine(stream).update(forget_first=False)
 
 
@@ -258,7 +258,7 @@ def end(stream: LogStream) -> None:
     """Nobody wants these logs any more: the server forgets us, and keeps none on its disk for our sake."""
     instance = stream.instance
     try:
-        engine_of(instance.engine).forget_receiver(default_backups.connection_of(instance), slot_of(instance))
+        engine_of(instance.engine).forget_receiver(reaching.connection_of(instance), slot_of(instance))
     except Refusal as refusal:
         if not instance.released or stream.failures < MOST_TRIES_TO_END:
             fail(stream, str(refusal))

@@ -15,6 +15,7 @@ from backups import (
     default_backups,
     eligibility,
     events,
+    expiring,
     log_gaps,
     log_receiving,
     planning,
@@ -181,7 +182,7 @@ def _enable(
     )
     planning.open_coverage(policy, at)
     Copy.objects.filter(policy=policy).live().update(route_version=version)
-    retention.keep_last_good(policy, by)
+    expiring.keep_last_good(policy, by)
     events.record(
         "policy.enabled",
         f"Cross-region backup to {target.name} was enabled: {wanted.retention_days} days"
@@ -234,7 +235,7 @@ def _end(policy: CopyPolicy, reason: str, by: By, at: datetime) -> list[Copy]:
         suspended_at=None,
     )
     planning.close_coverage(policy, at)
-    retention.let_last_good_go(policy, by)
+    expiring.let_last_good_go(policy, by)
     word = "was disabled" if reason == CancelReason.DISABLED else f"no longer goes to {policy.destination.name}"
     events.record(f"policy.{reason}", f"Cross-region backup {word}.", by=by, instance=policy.instance, policy=policy.pk)
     orphans = cancel_in_flight(policy, reason, by)
@@ -343,7 +344,7 @@ def apply_dates(instance: Instance, by: By = FARSHORE) -> None:
     stores = Copy.objects.filter(set__instance=instance).values_list("destination_store", flat=True).distinct()
     for store in stores.order_by("destination_store"):
         retention.reschedule(instance.pk, store, by)
-    retention.expire_due(only=Q(set__instance=instance))
+    expiring.expire_due(only=Q(set__instance=instance))
 
 
 def undo_shortening(instance: Instance, by: By) -> None:

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 from django.db.models import Case, Count, F, Max, Min, Q, Sum, When
 
-from backups.default_backups import USUAL_TIME, last_slot
 from backups.models import PENDING, Copy, CopyPolicy, CopyState, Instance, Kind, LogGap
+from backups.timetable import USUAL_TIME, last_slot
 
 SLACK = timedelta(hours=2)
 DAY = timedelta(days=1)

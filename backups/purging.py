@@ -10,7 +10,9 @@ from django.db.models import Count, F, Q, QuerySet, Sum
 
 from backups import (
     alerts,
+    dependents,
     events,
+    expiring,
     log_chain,
     policies,
     presence,
@@ -134,7 +136,7 @@ def why_not_delete(copy: Copy, at: datetime, skew: timedelta) -> str | None:
         return "It was brought back, and nobody has confirmed that yet."
     if skew > CLOCKS_AGREE:
         return f"The store's clock and the database's differ by {int(skew.total_seconds())} seconds."
-    if retention.is_newest_full(copy, at):
+    if expiring.is_newest_full(copy, at):
         return "It is the newest verified full, and its policy is enabled."
     if _is_needed(copy):
         return "A copy that needs it is on its way or has not expired."
@@ -167,9 +169,12 @@ def _has_dependents_near(copy: Copy, beside: QuerySet[Copy]) -> bool:
 
 
 def _is_needed_in_its_chain(copy: Copy) -> bool:
-    """Ask what needs it at any depth, also by way of copies in their grace; logs only kept beside it do not count."""
+    """Ask what needs it at any depth, also by way of copies in their grace; what is only kept with it does not count.
+
+    So do not sets in its file: the object stays until the last of them goes (`_give_up_objects`).
+    """
     copies = windows.copies_of(copy.set.instance, copy.destination_store, copy.set.database)
-    needed_by = retention.dependents(copies.filter(state__in=retention.DATED))
+    needed_by = dependents.in_chains(copies.filter(state__in=retention.DATED))
     found, todo = {copy.pk}, [copy.pk]
     while todo:
         more = needed_by.get(todo.pop(), set()) - found
@@ -229,7 +234,7 @@ def _finish(copy: Copy) -> bool:
                 expired_at=copy.expired_at.isoformat(),
                 bytes=copy.stored_bytes,
             )
-            alerts.close_alert("database_not_seen", retention.database_subject(copy))
+            alerts.close_alert("database_not_seen", expiring.database_subject(copy))
             policies.abandon_transfers(copy)  # kept for a sharer that was cancelled while we deleted
     return bool(won)
 

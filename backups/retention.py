@@ -1,26 +1,25 @@
-"""How long copies stay: dates, expiry, undo. Deleting is `purging`'s (R-12.6, R-14.3, R-15, I4 to I6, I9).
+"""How long copies stay: their dates, and what is charged until then (R-12.6, R-14.3, R-15, I4 to I6, I9).
 
-until `expires_at`: completed, charged, restorable ──expire──> expired, free, undoable ──24 h──> purging deletes
+until `expires_at`: completed, charged, restorable ──expiring──> expired, free, undoable ──24 h──> purging deletes
 Past that date, but completed and free of charge while a reason of KEPT_PAST holds: the last good copy, one whose source
 region is gone, one that was brought back and not confirmed.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import F, Q, QuerySet
 
-from backups import alerts, events, log_chain, recoveries, source_gone, windows
+from backups import events, log_chain, windows
+from backups.dependents import NEVER, all_of, effective, never_while_held
 from backups.engines import engine_of
 from backups.events import FARSHORE, By
 from backups.models import (
-    Alert,
     BackupSet,
     CopiedFile,
     Copy,
@@ -37,11 +36,9 @@ from backups.policy_settings import LONGEST_DAYS
 from regions import clock
 from regions.models import Store
 
-log = logging.getLogger(__name__)
 DAY = timedelta(seconds=86_400)
 CATCH_UP = timedelta(hours=1)
 MAY_LAG = 2 * CATCH_UP  # dates that lie days ahead may be as much too early, while logs only follow each other
-NEVER = datetime.max.replace(tzinfo=UTC)
 NEEDED, HELD = "needed", "hold"
 LAST_GOOD, SOURCE_GONE, UNCONFIRMED = "last_good", "source_gone", "unconfirmed"
 KEPT_PAST = {
@@ -60,9 +57,6 @@ DATED = (
 )
 
 
-EXPIRING = (CopyState.COMPLETED, CopyState.DAMAGED, CopyState.HIDDEN)
-
-
 def own_expiry(finished_at: datetime, retention_days: int, hidden_for: timedelta = timedelta(0)) -> datetime:
     """Retention counts from the backup's completion (R-12.6), but for the time it was hidden (R-18.2), up to the
     longest there is."""
@@ -72,45 +66,6 @@ def own_expiry(finished_at: datetime, retention_days: int, hidden_for: timedelta
 def erased_at(expired_at: datetime) -> datetime:
     """Return when what expires now is erased, and until when that can be undone (R-14.3, R-15.4)."""
     return expired_at + timedelta(seconds=settings.PURGE_GRACE_SECONDS)
-
-
-def effective(own: Mapping[int, datetime], needed_by: Mapping[int, Iterable[int]]) -> dict[int, datetime]:
-    """Return each copy's date: the latest of its own and those of the copies that need it, at any depth. Pure."""
-    needs: dict[int, list[int]] = {}
-    for needed, dependents_ in needed_by.items():
-        for dependent in dependents_:
-            if needed in own and dependent in own:
-                needs.setdefault(dependent, []).append(needed)
-    found: dict[int, datetime] = {}
-    for latest in sorted(own, key=lambda copy: own[copy], reverse=True):
-        stack = [latest]
-        while stack:
-            if (copy := stack.pop()) not in found:
-                found[copy] = own[latest]
-                stack.extend(needs.get(copy, ()))
-    return found
-
-
-def dependents(copies: QuerySet[Copy]) -> dict[int, set[int]]:
-    """Return copy → copies that need it next: by its chain (log_chain.needs), sets in one file by each other (I5)."""
-    needed: dict[int, set[int]] = {}
-    for rules, sets in windows.chains_among(copies):
-        needs = log_chain.needs(*windows.data_and_logs(sets), rules)
-        for one, needing in log_chain.needed_by(needs).items():
-            needed.setdefault(one, set()).update(needing)
-    for sharing in _sharing_a_file(copies):
-        for one in sharing:
-            needed.setdefault(one, set()).update(sharing - {one})
-    return needed
-
-
-def _sharing_a_file(copies: QuerySet[Copy]) -> list[set[int]]:
-    carried = CopiedFile.objects.filter(copy__in=copies.order_by().values("pk"))
-    shared = carried.values("transfer").annotate(n=Count("copy")).filter(n__gt=1).values("transfer")
-    by_transfer: dict[int, set[int]] = {}
-    for copy, transfer in carried.filter(transfer__in=shared).values_list("copy", "transfer"):
-        by_transfer.setdefault(transfer, set()).add(copy)
-    return list(by_transfer.values())
 
 
 # ---- logs that only follow: an instance may have tens of thousands, and none of the others has to be looked at
@@ -206,7 +161,7 @@ def reschedule(instance_id: int, store_id: int, by: By = FARSHORE) -> None:
         copies = _dated(instance_id, store_id)
         rows = [Dated(*row) for row in copies.values_list(*DATED_COLUMNS)]
         own = {row.pk: own_expiry(row.finished_at, row.retention_days, row.hidden_for) for row in rows}
-        wanted = effective(own | _never_while_held(copies), dependents(copies))
+        wanted = effective(own | never_while_held(copies), all_of(copies))
         moved = [row for row in rows if (row.expires_at, row.kept_for) != _dating(row, wanted[row.pk], own[row.pk])]
         plain = [row for row in moved if row.is_plain(at)]
         _redate_plainly(plain, wanted, own, at, by)
@@ -267,19 +222,6 @@ def _offer_again(instance_id: int, store_id: int, redated: Iterable[Copy]) -> No
         windows.rebuild(Instance.objects.get(pk=instance_id), Store.objects.get(pk=store_id), sorted(databases))
 
 
-def _never_while_held(copies: QuerySet[Copy]) -> dict[int, datetime]:
-    held = copies.filter(holds__released_at=None, holds__isnull=False)
-    return dict.fromkeys(held.values_list("pk", flat=True), NEVER)
-
-
-def held_with_what_they_need(
-    copies: QuerySet[Copy], own: Mapping[int, datetime], needed_by: Mapping[int, Iterable[int]]
-) -> set[int]:
-    """Return those a hold keeps, itself or because what is held needs them."""
-    dates = effective({**own, **_never_while_held(copies)}, needed_by)
-    return {pk for pk, date in dates.items() if date == NEVER}
-
-
 def _redate(copy: Copy, wanted: datetime, own: datetime, at: datetime, by: By) -> None:
     """Give a copy whose date had come, or that has expired, another one."""
     _settle(copy, at)
@@ -331,169 +273,6 @@ def close_span(copy: Copy, at: datetime) -> None:
         StorageSpan.objects.filter(pk=span.pk).update(ended_at=max(span.began_at, at))
 
 
-# ---- the sweep
-
-
-def expire_due(limit: int = 500, only: Q | None = None) -> int:
-    """Turn copies past their date into expired ones, or keep some free of charge (KEPT_PAST); return how many."""
-    at, only = clock.now(), only or Q()
-    due = Copy.objects.filter(only, state__in=EXPIRING, expires_at__lte=at).exclude(kept_for__in=KEPT_PAST)
-    catch_up(Q(pk__in=due.values("policy")))
-    ready = list(due.order_by("expires_at", "pk").values_list("pk", flat=True)[:limit])
-    together: dict[tuple[int, int], list[int]] = {}
-    places = Copy.objects.filter(pk__in=[*ready, *_superseded(at, only), *_let_go(at, only, limit)])
-    for pk, *place in places.values_list("pk", "set__instance", "destination_store"):
-        together.setdefault(tuple(place), []).append(pk)
-    return sum(_expire_together(*place, pks) for place, pks in together.items())
-
-
-def _expire_together(instance_id: int, store_id: int, pks: list[int]) -> int:
-    """Expire what is due of one instance at one store, and offer it no longer, in one transaction (I7)."""
-    with transaction.atomic():
-        rows = Copy.objects.select_for_update(skip_locked=True).order_by("pk")  # joins nothing: that is read after it
-        expired = [copy for copy in rows.filter(pk__in=pks, state__in=EXPIRING) if _expire_unless_it_fails(copy)]
-        if expired:
-            instance, store = Instance.objects.get(pk=instance_id), Store.objects.get(pk=store_id)
-            windows.rebuild(instance, store, sorted({copy.set.database for copy in expired}))
-        return len(expired)
-
-
-def _expire_unless_it_fails(copy: Copy) -> bool:
-    try:
-        with transaction.atomic():
-            return _expire_if_due(copy)
-    except Exception:  # with its traceback; one copy must not keep all the others, of everybody, from expiring
-        log.exception("copy not expired", extra={"copy": copy.pk})
-        return False
-
-
-def _expire_if_due(copy: Copy) -> bool:
-    at = clock.now()
-    if copy.expires_at is None or copy.expires_at > at:
-        return False
-    expire(copy, at)
-    return True
-
-
-def _superseded(at: datetime, only: Q) -> list[int]:
-    """Return kept copies that no longer are the newest verified full of a live policy."""
-    kept = Copy.objects.filter(only, state=CopyState.COMPLETED, kept_for=LAST_GOOD, expires_at__lte=at)
-    return [copy.pk for copy in kept.select_related("set__instance", "policy") if not is_last_good(copy, at)]
-
-
-def _let_go(at: datetime, only: Q, limit: int) -> list[int]:
-    """Return kept copies whose source region is back, or which somebody has confirmed."""
-    kept = Copy.objects.filter(only, state__in=(CopyState.COMPLETED, CopyState.HIDDEN), expires_at__lte=at)
-    back = kept.filter(kept_for=SOURCE_GONE).exclude(set__instance__region__in=source_gone.regions())
-    confirmed = kept.filter(kept_for=UNCONFIRMED).exclude(destination_store__in=recoveries.waiting_stores())
-    return [pk for free in (back, confirmed) for pk in free.order_by("pk").values_list("pk", flat=True)[:limit]]
-
-
-def expire(copy: Copy, at: datetime, by: By = FARSHORE) -> None:
-    """Write what the date means: charging stopped at `expires_at`; kept where KEPT_PAST has a reason, else expired.
-
-    Call with the copy's row locked. A date that passed unnoticed is charged no second longer.
-    """
-    close_span(copy, charged_until(copy))
-    if why := _why_kept(copy, at):
-        Copy.objects.filter(pk=copy.pk).update(kept_for=why)
-        said = f"The copy of {copy.set} is kept: {KEPT_PAST[why]}."
-        events.record("copy.kept", said, set=copy.set, copy=copy.pk)
-        return
-    Copy.objects.filter(pk=copy.pk).update(
-        state=CopyState.EXPIRED,
-        expired_at=at,
-        kept_for="",
-        purge_at=erased_at(at),
-    )
-    alerts.close_alert("copy_damaged", f"copy:{copy.pk}")
-    events.record("copy.expired", f"The copy of {copy.set} has expired.", set=copy.set, by=by, copy=copy.pk)
-
-
-def _why_kept(copy: Copy, at: datetime) -> str:
-    if is_last_good(copy, at):
-        return LAST_GOOD
-    if copy.set.instance.region_id in source_gone.regions():
-        return SOURCE_GONE
-    return UNCONFIRMED if recoveries.is_waiting(copy.destination_store_id) else ""
-
-
-def is_last_good(copy: Copy, at: datetime) -> bool:
-    """Whether this is the newest verified full of its database at its destination under a live policy (I6, R-15.6)."""
-    return copy.state == CopyState.COMPLETED and is_newest_full(copy, at)
-
-
-def is_newest_full(copy: Copy, at: datetime) -> bool:
-    """Whether no newer verified full is kept beside this one, its policy being live; asked of expired ones too."""
-    policy, instance = copy.policy, copy.set.instance
-    if copy.is_damaged or copy.set.kind != Kind.FULL or not policy.enabled or instance.released:
-        return False
-    newer = Copy.objects.filter(
-        state=CopyState.COMPLETED,
-        destination_store=copy.destination_store_id,
-        set__instance=instance,
-        set__database=copy.set.database,
-        set__kind=Kind.FULL,
-    ).filter(Q(set__finished_at__gt=copy.set.finished_at) | Q(set__finished_at=copy.set.finished_at, pk__gt=copy.pk))
-    return not newer.exists() and not _database_is_gone(copy, at)
-
-
-def keep_last_good(policy: CopyPolicy, by: By = FARSHORE) -> None:
-    """Enabled again: the newest full of each database that is still in its grace is kept, free of charge (I6)."""
-    at = clock.now()
-    expired = Copy.objects.select_for_update(of=("self",)).filter(
-        policy=policy, state=CopyState.EXPIRED, deleting_since=None, set__kind=Kind.FULL
-    )
-    kept = set()
-    for copy in expired.select_related("set__instance", "policy").order_by("-set__finished_at", "-pk"):
-        if is_newest_full(copy, at):
-            kept.add((copy.destination_store_id, copy.set.database))
-            Copy.objects.filter(pk=copy.pk).update(
-                state=CopyState.COMPLETED, expired_at=None, purge_at=None, kept_for=LAST_GOOD
-            )
-            said = f"The copy of {copy.set} is kept again: last good copy."
-            events.record("copy.kept", said, set=copy.set, by=by, copy=copy.pk)
-    for store_id, database in sorted(kept):
-        windows.rebuild(policy.instance, Store.objects.get(pk=store_id), [database])
-
-
-def let_last_good_go(policy: CopyPolicy, by: By) -> None:
-    """The policy has ended, and with it what kept these past their date: a person brought that about (breaker)."""
-    kept = Copy.objects.filter(policy=policy, state=CopyState.COMPLETED, kept_for=LAST_GOOD)
-    kept.update(brought_forward_at=clock.now(), brought_forward_by=by.user, approved_by=None)
-
-
-def _database_is_gone(copy: Copy, at: datetime) -> bool:
-    """A database not seen for a whole retention period loses its last good copy, a day after the alert (I6).
-
-    Nothing is concluded while its region is gone, nor on the day after: it could not be seen (I19).
-    """
-    if copy.set.instance.region_id in source_gone.regions_until(at):
-        return False
-    horizon = at - copy.policy.retention_days * DAY
-    sets = BackupSet.objects.filter(instance=copy.set.instance_id, database=copy.set.database)
-    others = BackupSet.objects.filter(instance=copy.set.instance_id).exclude(database=copy.set.database)
-    subject = database_subject(copy)
-    if sets.filter(finished_at__gte=horizon).exists() or not others.filter(finished_at__gte=horizon).exists():
-        alerts.close_alert("database_not_seen", subject)
-        return False
-    alerts.open_alert(
-        "database_not_seen",
-        subject,
-        f"No backup of {copy.set.database} has been seen for {copy.policy.retention_days} days;"
-        " its last good copy is deleted after a day.",
-        remedy="If it is still needed, place a hold on the copy or take a backup.",
-        instance=copy.set.instance,
-    )
-    return Alert.objects.filter(
-        code="database_not_seen", subject=subject, closed_at=None, opened_at__lte=at - DAY
-    ).exists()
-
-
-def database_subject(copy: Copy) -> str:
-    return alerts.fitting(f"instance:{copy.set.instance_id}:{copy.set.database}")
-
-
 # ---- what a change of retention would do, for the dialog
 
 
@@ -505,7 +284,7 @@ def shortening(
     rows = list(found.values_list("pk", "set__finished_at", "stored_bytes", "hidden_for"))
     copies = [row[:3] for row in rows]
     own = {pk: own_expiry(finished_at, retention_days, hidden_for) for pk, finished_at, _, hidden_for in rows}
-    dates = effective(own | _never_while_held(found), dependents(found))
+    dates = effective(own | never_while_held(found), all_of(found))
     kept_anyway = _newest_fulls(found.select_related("set__instance", "policy"))
     gone = {pk for pk in own if dates[pk] <= at and pk not in kept_anyway}
     return {

@@ -16,9 +16,9 @@ from django.conf import settings
 from django.db import connection
 
 from backups import cleaning, events, layout, own_tools, presence, seals
-from backups.default_backups import last_slot
 from backups.events import FARSHORE, By
 from backups.models import SelfBackup
+from backups.timetable import last_slot
 from regions import clock
 from regions.models import Installation, Store
 from regions.refusals import Refusal

@@ -25,6 +25,7 @@ from backups import (
     downloads,
     drilling,
     drills,
+    expiring,
     level2,
     log_healing,
     log_receiving,
@@ -33,6 +34,7 @@ from backups import (
     replication,
     restoring,
     retention,
+    retiring,
     seals,
     self_backup,
     state_objects,
@@ -80,7 +82,7 @@ def sweep() -> None:
         watching.requalify_all,
         retention.catch_up,
         level2.date_released,
-        retention.expire_due,
+        expiring.expire_due,
         restoring.keep_pins,
         downloads.tidy,
         restoring.lapse,
@@ -157,7 +159,7 @@ def keep_seal_heads() -> None:
 
 @shared_task
 def retire_default_backups() -> None:
-    default_backups.retire_due()
+    retiring.retire_due()
 
 
 @shared_task

@@ -13,7 +13,7 @@ from decimal import Decimal
 from django.db.models import Sum
 from django.utils.translation import gettext, gettext_noop, ngettext
 
-from backups import planning, retention
+from backups import dependents, planning, retention
 from backups.models import BackupFile, BackupSet, Copy, Instance, Kind, PolicyKind, SetStatus, StorageSpan
 from billing.amounts import storage_amount, traffic_amount
 from billing.models import ItemCode
@@ -305,7 +305,7 @@ def _dates_under(retention_days: int, charged: list[Copy], instance: Instance) -
         copies = Copy.objects.filter(set__instance=instance, destination_store=store, state__in=retention.DATED)
         finished = copies.values_list("pk", "set__finished_at")
         own = {pk: retention.own_expiry(at, retention_days) for pk, at in finished}
-        dates |= retention.effective(own, retention.dependents(copies))
+        dates |= dependents.effective(own, dependents.all_of(copies))
     return dates
 
 

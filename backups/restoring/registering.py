@@ -8,7 +8,7 @@ from contextlib import suppress
 from django.conf import settings
 from django.db.models import Exists, OuterRef
 
-from backups import default_backups, policies
+from backups import policies, reaching
 from backups.engines import engine_of
 from backups.engines.facts import Connection
 from backups.events import FARSHORE
@@ -51,9 +51,9 @@ def described(restore: Restore, reached: Connection) -> tuple[Instance | None, s
         dbname=reached.dbname,
         tls=reached.tls,
     )
-    default_backups.keep_password(row, reached.password)
+    reaching.keep_password(row, reached.password)
     try:
-        found = engine_of(row.engine).probe(default_backups.connection_of(row))
+        found = engine_of(row.engine).probe(reaching.connection_of(row))
     except Refusal as refusal:
         return None, str(refusal)
     row.engine_version, row.data_bytes = found.version, found.data_bytes

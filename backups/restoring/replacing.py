@@ -11,7 +11,7 @@ from pathlib import Path
 
 from django.db.models import F, Q, QuerySet
 
-from backups import default_backups, events, log_receiving
+from backups import events, log_receiving, reaching
 from backups.engines import confinement
 from backups.engines.facts import Connection
 from backups.events import By
@@ -93,7 +93,7 @@ def _belongs_to(instance: Instance, username: str, password: str) -> None:
     """
     row = Instance.objects.get(pk=instance.pk)
     if row.username == username:
-        default_backups.keep_password(row, password)
+        reaching.keep_password(row, password)
         Instance.objects.filter(pk=row.pk).update(sealed_password=row.sealed_password)
     log_receiving.begin_anew(row)
 

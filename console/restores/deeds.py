@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from django.http import HttpRequest, HttpResponse
@@ -19,7 +20,7 @@ from console.widgets.dialogs import done, render_dialog
 from regions.refusals import Refusal
 
 
-class Deed(View):
+class Deed(View, ABC):
     """A dialog of `template`; OK does it and says so, and a refusal is said in its words."""
 
     template = ""
@@ -31,9 +32,9 @@ class Deed(View):
     def post(self, request: HttpRequest, code: str) -> HttpResponse:
         return self._do(request, self._restore(request, code))
 
+    @abstractmethod
     def do(self, restore: Restore, by: By) -> str:
         """Do it and return what to say; raises Refusal."""
-        raise NotImplementedError
 
     def shown(self, restore: Restore) -> dict[str, Any]:
         return {}

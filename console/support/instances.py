@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from backups import default_backups, discovery, eligibility, events, fleet, policies
+from backups import default_backups, discovery, eligibility, events, fleet, policies, reaching
 from backups.drills import MOST_DAYS
 from backups.engines import ENGINES, engine_of
 from backups.events import By
@@ -121,7 +121,7 @@ class InstanceForm(forms.ModelForm):
         """Try a changed connection with the new password, or with the one there is."""
         row, password = self.instance, self.cleaned_data["new_password"]
         if password:
-            default_backups.keep_password(row, password)
+            reaching.keep_password(row, password)
         if row.arrival == Arrival.FOUND:
             if refusal := discovery.check_prefixes(row):
                 raise refusal

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from backups import audit, level2, planning, purging, replication, retention
+from backups import audit, expiring, level2, planning, purging, replication
 from backups.level2 import Terms
 from backups.models import BackupSet, Copy, StorageSpan
 from billing import metering
@@ -185,7 +185,7 @@ class Level2Machine(Machine):
 
     def sweep(self) -> None:
         self.model.sweep()
-        retention.expire_due()
+        expiring.expire_due()
 
     def purge(self) -> None:
         purging.purge_due(SOURCE)
@@ -211,5 +211,5 @@ class Level2Machine(Machine):
         lines = metering.stored_between(self.began_at, self.time.at, at=self.time.at)
         assert sum(line.byte_seconds for line in lines) == charged
         assert {(line.source, line.destination) for line in lines} <= {(SOURCE, SOURCE)}
-        retention.expire_due()
+        expiring.expire_due()
         assert [*audit.wrong_spans(), *audit.shown_though_hidden(), *audit.early_deletes()] == []

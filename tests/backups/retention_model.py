@@ -7,12 +7,12 @@ the same, and what is shown as restorable must be what the copies come to (I7).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from backups import audit, planning, policies, purging, replication, retention, source_gone
+from backups import audit, expiring, planning, policies, purging, replication, retention, source_gone
 from backups.models import PENDING, BackupSet, Copy, CopyPolicy, CopyState, Pin, StorageSpan
 from billing import audit as ledger
 from billing import closing, metering
@@ -98,15 +98,20 @@ class RetentionModel:
 
     def _with_dependents(self, copy: Kept) -> list[Kept]:
         """Whatever needs it, at any depth: differentials of it, logs, sets in the same file and theirs (R-12.6)."""
+        return self._reached(copy, lambda other, needed: self._share(other, needed) or self.needs(other, needed))
+
+    def _reached(self, copy: Kept, leads: Callable[[Kept, Kept], bool]) -> list[Kept]:
         found, todo = [copy], [copy]
         while todo:
             needed = todo.pop()
             for other in self.copies:
-                shares = other.transfer is not None and other.transfer == needed.transfer
-                if other.is_live and (shares or self.needs(other, needed)) and other not in found:
+                if other.is_live and other not in found and leads(other, needed):
                     found.append(other)
                     todo.append(other)
         return found
+
+    def _share(self, copy: Kept, other: Kept) -> bool:
+        return copy.transfer is not None and copy.transfer == other.transfer
 
     def needs(self, copy: Kept, other: Kept) -> bool:
         """Whether a copy needs another one next; a log the nearest backup that it, or logs up to it, lead on from."""
@@ -215,14 +220,14 @@ class RetentionModel:
         return self.enabled and not self.released and copy.is_full and not newer
 
     def may_delete(self, copy: Kept) -> bool:
-        """What I4, I5 and I6 ask before bytes go."""
+        """What I4, I5 and I6 ask before bytes go; who only shares its file needs it for nothing."""
         return (
             copy.state == "expired"
             and copy.date <= self.now
             and copy.expired_at + GRACE <= self.now
             and not copy.is_held
             and not (copy.pinned_until and copy.pinned_until > self.now)
-            and not any(one.state in ("pending", "completed") for one in self._with_dependents(copy)[1:])
+            and not any(one.state in ("pending", "completed") for one in self._reached(copy, self.needs)[1:])
             and not self.is_last_good(copy)
             and not self.is_gone
             and not (self.back_at and self.back_at + GRACE > self.now)
@@ -397,7 +402,7 @@ class RetentionMachine(Machine):
 
     def sweep(self) -> None:
         self.model.sweep()
-        retention.expire_due()
+        expiring.expire_due()
         self._ledgers_agree()
 
     def _ledgers_agree(self) -> None:
@@ -451,10 +456,14 @@ class RetentionMachine(Machine):
         assert list(audit.CHECKS["I7 windows"]()) == []
 
     def _caught_up(self, told: tuple, expected: tuple) -> tuple:
-        """While logs only follow each other, what they need may be dated too early, by so much and no more."""
+        """While logs only follow each other, what they need may be dated too early, by so much and no more.
+
+        A last good copy's date that has passed may still be that of logs that are gone: it is past either way.
+        """
         (number, state, date, *rest), right = told, expected[2]
         is_near = date and right and right - retention.MAY_LAG <= date < right
-        return number, state, right if is_near else date, *rest
+        is_past = date and right and right <= date <= self.time.at and state == "completed"
+        return number, state, right if is_near or is_past else date, *rest
 
     def _told_by(self, row: Copy) -> tuple:
         state = "pending" if row.state in PENDING else row.state

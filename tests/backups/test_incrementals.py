@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from backups import audit, default_backups, incrementals, planning, purging, retention
+from backups import audit, default_backups, expiring, incrementals, planning, purging, retiring
 from backups.engines.facts import FullNeeded
 from backups.models import Alert, Arrival, BackupFile, BackupJob, BackupSet, Copy, CopyState, Event, Instance, Kind
 from backups.watch import watch
@@ -210,11 +210,11 @@ def test_a_chain_expires_together_whatever_its_depth(world: World, shop: Instanc
     took(world, shop, time_machine.at)  # a new full, so that none of these is the last good copy
     planning.weigh_due()
     world.carry()
-    retention.expire_due()
+    expiring.expire_due()
     old = Copy.objects.filter(set__in=sets)
     assert {copy.state for copy in old} == {CopyState.COMPLETED}
     time_machine.forward(hours=2)
-    retention.expire_due()
+    expiring.expire_due()
     assert {copy.state for copy in old.all()} == {CopyState.EXPIRED}
     time_machine.forward(days=1, hours=2)
     purging.purge_due(TARGET)
@@ -240,11 +240,11 @@ def test_a_base_stays_at_the_source_while_an_incremental_kept_there_needs_it(
     old = chain(world, shop, time_machine.at - 6 * DAY, length=3)
     newer = took(world, shop, time_machine.at)
     weighed(shop, time_machine.at)
-    assert default_backups.retire_due() == 0
-    assert not default_backups._retire(old[0], time_machine.at), "asked for by name it stays as well"
+    assert retiring.retire_due() == 0
+    assert not retiring._retire(old[0], time_machine.at), "asked for by name it stays as well"
     assert kept(shop) == [*old, newer]
     time_machine.forward(days=1, seconds=1)
-    assert default_backups.retire_due() == 3, "the chain goes in one sweep, the last first"
+    assert retiring.retire_due() == 3, "the chain goes in one sweep, the last first"
     assert kept(shop) == [newer]
     assert not (world.folder / SOURCE / old[0].files.get().key).exists()
 
@@ -254,8 +254,8 @@ def test_the_newest_and_all_it_stands_on_outlive_their_days(
 ) -> None:
     sets = chain(world, shop, time_machine.at - 30 * DAY, length=3)
     weighed(shop, time_machine.at)
-    assert default_backups.retire_due() == 0
+    assert retiring.retire_due() == 0
     Instance.objects.filter(pk=shop.pk).update(released_at=time_machine.at - 8 * DAY)
-    assert default_backups.retire_due(limit=2) == 2
+    assert retiring.retire_due(limit=2) == 2
     assert kept(shop) == sets[:1]
-    assert default_backups.retire_due() == 1
+    assert retiring.retire_due() == 1

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from backups import log_chain, log_lines, retention
+from backups import dependents, log_chain, log_lines
 from backups.engines import engine_of
 from backups.engines.chains import ChainSet, chain_set
 from backups.engines.facts import Kind
@@ -352,7 +352,7 @@ def test_a_new_timeline_keeps_the_history_file_and_the_old_ones_logs():
 def test_retention_keeps_what_the_last_log_needs():
     own = {one.id: one.finished_at for one in [FULL, *LOGS]}
     needed_by = log_chain.needed_by(log_chain.needs([FULL], LOGS, SQL))
-    assert set(retention.effective(own, needed_by).values()) == {at(40)}
+    assert set(dependents.effective(own, needed_by).values()) == {at(40)}
 
 
 def test_the_logs_to_copy_when_logs_are_enabled_oldest_first():

@@ -10,6 +10,7 @@ import pytest
 from backups import (
     audit,
     default_backups,
+    expiring,
     log_gaps,
     log_healing,
     log_receiving,
@@ -19,6 +20,7 @@ from backups import (
     purging,
     replication,
     retention,
+    retiring,
     windows,
 )
 from backups.models import (
@@ -531,10 +533,10 @@ def test_dates_are_caught_up_with_before_anything_expires(history: History) -> N
     assert full.copies.get().expires_at < late.copies.get().expires_at
     history.work()
     history.time.at = late.finished_at + 7 * DAY - timedelta(minutes=1)
-    retention.expire_due()
+    expiring.expire_due()
     assert copied(full).expires_at == late.copies.get().expires_at
     history.time.forward(minutes=2)
-    retention.expire_due()
+    expiring.expire_due()
     assert not Copy.objects.filter(set__kind="log", state=CopyState.COMPLETED).exists()
     assert copied(full).kept_for == "last_good"
     assert history.windows == [(history.windows[0][0],) * 2]
@@ -567,7 +569,7 @@ def test_a_log_that_outlived_its_date_in_the_queue_keeps_all_that_it_needs(histo
     Copy.objects.filter(set=queued).update(due_at=history.time.at + 30 * DAY)
     history.work()
     history.time.at = queued.finished_at + 9 * DAY
-    retention.expire_due()
+    expiring.expire_due()
     history.time.forward(hours=25)
     assert states(full, *logs, queued) == ["expired"] * 3 + ["planned"]
     purging.purge_due(TARGET)
@@ -577,6 +579,23 @@ def test_a_log_that_outlived_its_date_in_the_queue_keeps_all_that_it_needs(histo
     history.world.carry()
     purging.purge_due(TARGET)
     assert states(full, *logs, queued) == ["deleted"] * 3 + ["cancelled"]
+
+
+def test_what_only_lies_in_one_file_with_the_last_good_copy_is_deleted_beside_a_log_that_waits(found: History) -> None:
+    """I5, I6: the log leads on from the last good copy; nothing in the chain needs the full it was appended to."""
+    enable(found)
+    older = found.full()
+    newer = found.full(beside=older)
+    found.work()
+    queued = found.log()
+    Copy.objects.filter(set=queued).update(due_at=found.time.at + 30 * DAY)
+    found.time.at = queued.finished_at + 9 * DAY
+    expiring.expire_due()
+    found.time.forward(hours=25)
+    assert (states(older, newer, queued), copied(newer).kept_for) == (["expired", "completed", "planned"], "last_good")
+    purging.purge_due(TARGET)
+    assert states(older, newer, queued) == ["deleted", "completed", "planned"]
+    assert copied(newer).copied_files.get().transfer.state == "verified"  # the object stays: it is shared
 
 
 def states(*sets: BackupSet) -> list[str]:
@@ -632,13 +651,13 @@ def test_received_logs_are_retired_with_the_chain_they_belong_to(taken: History)
     assert young.origin == ours["origin"]
 
     taken.time.forward(days=2)
-    assert default_backups.retire_due() == 0, "the log of two days ago needs all of them"
+    assert retiring.retire_due() == 0, "the log of two days ago needs all of them"
     taken.time.forward(days=5, hours=1)
-    assert default_backups.retire_due() == 4
+    assert retiring.retire_due() == 4
     gone = [found.pk for found in (old, *old_logs, young)]
     assert set(taken.instance.sets.filter(deleted_at__isnull=False).values_list("pk", flat=True)) == set(gone)
     taken.time.forward(days=30)
-    assert default_backups.retire_due() == 0, "the newest full stays while the instance lives"
+    assert retiring.retire_due() == 0, "the newest full stays while the instance lives"
     new.refresh_from_db()
     assert new.deleted_at is None
 
@@ -650,9 +669,9 @@ def test_a_log_whose_copy_is_owed_is_not_retired(taken: History) -> None:
     BackupFile.objects.update(is_ours=True)
     taken.time.forward(days=20)
     taken.full()
-    assert default_backups.retire_due() == 0
+    assert retiring.retire_due() == 0
     taken.work()
-    assert default_backups.retire_due() == 2
+    assert retiring.retire_due() == 2
     log.refresh_from_db()
     assert log.deleted_at
 

@@ -10,7 +10,7 @@ import pytest
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
-from backups import carrying, planning, purging, replication, retention, source_gone, windows
+from backups import carrying, dependents, expiring, planning, purging, replication, retention, source_gone, windows
 from backups.models import BackupSet, Copy, CopyState, Instance, RestorableInterval, StorageSpan, Transfer
 from backups.retention import DAY
 from regions import clock
@@ -65,11 +65,11 @@ def bytes_go_before_their_grace(patch: pytest.MonkeyPatch) -> None:
 
 
 def the_last_good_copy_goes(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(retention, "is_newest_full", lambda copy, at: False)
+    patch.setattr(expiring, "is_newest_full", lambda copy, at: False)
 
 
 def the_last_good_copy_goes_when_enabled_again(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(retention, "keep_last_good", lambda policy, by: None)
+    patch.setattr(expiring, "keep_last_good", lambda policy, by: None)
 
 
 def charging_goes_on_after_expiry(patch: pytest.MonkeyPatch) -> None:
@@ -86,11 +86,11 @@ def an_undo_charges_for_what_was_free(patch: pytest.MonkeyPatch) -> None:
 
 
 def what_needs_a_full_does_not_keep_it(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(retention, "dependents", lambda copies: {})
+    patch.setattr(retention, "all_of", lambda copies: {})
 
 
 def what_a_log_needs_goes_before_it(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(retention.log_chain, "needs", lambda data, logs, rules: {})
+    patch.setattr(dependents.log_chain, "needs", lambda data, logs, rules: {})
 
 
 def what_logs_need_is_never_dated_anew(patch: pytest.MonkeyPatch) -> None:
@@ -110,11 +110,11 @@ def a_window_runs_past_a_hole(patch: pytest.MonkeyPatch) -> None:
 
 
 def what_has_expired_is_still_offered(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(retention.windows, "rebuild", lambda instance, store, databases=None: None)
+    patch.setattr(expiring.windows, "rebuild", lambda instance, store, databases=None: None)
 
 
 def retention_counts_from_now(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(retention, "own_expiry", lambda finished_at, days: clock.now() + days * DAY)
+    patch.setattr(retention, "own_expiry", lambda finished_at, days, hidden: clock.now() + days * DAY)
 
 
 def an_undone_date_is_charged_without_a_gap(patch: pytest.MonkeyPatch) -> None:

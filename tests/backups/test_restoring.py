@@ -18,7 +18,7 @@ from django.core.exceptions import PermissionDenied
 from django.core.management import call_command
 from django.http import Http404
 
-from backups import access, audit, damage, default_backups, places_for_servers, purging, restoring
+from backups import access, audit, damage, places_for_servers, purging, reaching, restoring
 from backups.engines import confinement
 from backups.engines.facts import Kind as EngineKind
 from backups.models import (
@@ -452,7 +452,7 @@ def test_the_password_is_bound_to_its_row(world: World, shop: Instance) -> None:
     with pytest.raises(Refusal, match="no server"):
         restoring.password_of(restore)
     assert restoring.connection_words(restore) == ""
-    default_backups.keep_password(shop, "of the instance")
+    reaching.keep_password(shop, "of the instance")
     restore.sealed_password = shop.sealed_password
     with pytest.raises(Refusal, match="another row"):
         restoring.password_of(restore)

@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.db import IntegrityError, transaction
 
-from backups import audit, default_backups, log_receiving, restoring
+from backups import audit, log_receiving, restoring, retiring
 from backups.engines import EnginePackage
 from backups.events import By
 from backups.models import (
@@ -159,13 +159,13 @@ def test_what_it_reads_stays_while_it_waits(world: World, shop: Instance) -> Non
     BackupSet.objects.update(origin="taken", finished_at=clock.now() - 800 * DAY, weighed_at=clock.now())
     BackupFile.objects.update(is_ours=True)
     Instance.objects.filter(pk=shop.pk).update(released_at=clock.now() - 8 * DAY)
-    assert default_backups.retire_due() == 0
+    assert retiring.retire_due() == 0
     assert list(audit.CHECKS["I4 pins"]()) == []
     BackupFile.objects.update(state=BackupFile.State.DELETED)
     assert f"while {restore.code} needs it" in next(audit.CHECKS["I4 pins"]())
     BackupFile.objects.update(state=BackupFile.State.SETTLED)
     restoring.cancel(restore, world.by)
-    assert default_backups.retire_due() == 1
+    assert retiring.retire_due() == 1
 
 
 def test_files_that_vanish_before_somebody_agrees_are_noticed(world: World, shop: Instance, second: By) -> None:

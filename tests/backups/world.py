@@ -11,7 +11,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 
-from backups import discovery, fleet, planning, policies, purging, replication, retention, watch
+from backups import discovery, expiring, fleet, planning, policies, purging, replication, retention, watch
 from backups.events import By
 from backups.models import (
     BackupFile,
@@ -157,7 +157,7 @@ class World:
 
     def sweep(self) -> None:
         """Do what the sweep of retention and the purge of every region would."""
-        retention.expire_due()
+        expiring.expire_due()
         for store in Store.objects.attached():
             purging.purge_due(store.region_id)
 

@@ -10,7 +10,7 @@ from threading import Event
 import pytest
 from django.contrib.auth.models import User
 
-from backups import discovery, eligibility, planning, replication, retention
+from backups import discovery, eligibility, expiring, planning, replication
 from backups.models import (
     Acceptance,
     BackupFile,
@@ -130,7 +130,7 @@ def test_the_past_arrives_and_each_story_has_its_ending(data: Path, monkeypatch:
     soon = archive[1].expires_at
     assert clock.now() < soon < clock.now() + cast.SOON
     monkeypatch.setattr(clock, "now", lambda: soon + timedelta(seconds=1))
-    assert retention.expire_due() == 1
+    assert expiring.expire_due() == 1
     assert [copy.state for copy in copies_of("archive")] == 2 * [CopyState.EXPIRED] + 4 * [CopyState.COMPLETED]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from backups import default_backups, planning
+from backups import default_backups, planning, reaching
 from backups.models import Copy, CopyState, Instance
 from tests.backups import world as worlds
 from tests.backups.world import SOURCE
@@ -34,7 +34,7 @@ def shop(world: worlds.World, cluster: Cluster, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("FARSHORE_EMBEDDED_TOOLS", "1")
     reach = {"host": "127.0.0.1", "port": cluster.port, "username": "copier"}
     row = world.instance("shop", engine="postgresql", arrival="taken", prefixes=[], **reach)
-    default_backups.keep_password(row, PASSWORD)
+    reaching.keep_password(row, PASSWORD)
     row.save()
     return row
 

@@ -18,7 +18,17 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from backups import audit, drill_sources, drilling, drills, purging, restore_sources, retention, tasks
+from backups import (
+    audit,
+    drill_sources,
+    drilling,
+    drills,
+    expiring,
+    purging,
+    restore_sources,
+    retention,
+    tasks,
+)
 from backups.engines import confinement
 from backups.models import Alert, Copy, CopyState, Drill, DrillQuery, Event, Instance, Pin, StorageSpan, Transfer
 from backups.places_for_servers import place_for
@@ -172,7 +182,7 @@ def test_a_damaged_copy_goes_when_its_time_comes_and_never_becomes_sound_again(
     past = clock.now() - timedelta(days=8)
     type(copy.set).objects.filter(pk=copy.set_id).update(finished_at=past)
     retention.reschedule(shop.pk, copy.destination_store_id)
-    retention.expire_due()
+    expiring.expire_due()
     copy.refresh_from_db()
     assert copy.state == CopyState.EXPIRED
     assert alerts_of("copy_damaged") == []
@@ -183,7 +193,7 @@ def test_a_damaged_copy_goes_when_its_time_comes_and_never_becomes_sound_again(
     assert not copy.spans.filter(ended_at=None).exists()
     shop.policies.update(retention_days=7)
     retention.reschedule(shop.pk, copy.destination_store_id)
-    retention.expire_due()
+    expiring.expire_due()
     long_ago = {"expired_at": past, "purge_at": past, "brought_forward_by": None}
     Copy.objects.filter(pk=copy.pk).update(**long_ago)
     assert purging.purge_due(TARGET) == 1

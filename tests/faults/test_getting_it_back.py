@@ -20,7 +20,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connections
 
-from backups import default_backups, policies, restoring, state_objects
+from backups import default_backups, policies, reaching, restoring, state_objects
 from backups.models import BackupJob, Copy, CopyState, Instance, Kind, LogStream, RestorableInterval, Restore
 from backups.policies import Settings
 from regions.models import Store
@@ -92,7 +92,7 @@ def with_logs(world: World, cluster: Cluster, **more: Any) -> Instance:
         username="copier",
         **more,
     )
-    default_backups.keep_password(instance, PASSWORD)
+    reaching.keep_password(instance, PASSWORD)
     instance.save()
     world.store(TARGET)
     policies.apply(instance, Settings(True, 7, TARGET, logs_enabled=True, agreed=True), world.by)
@@ -168,7 +168,7 @@ def test_a_mariadb_comes_back_to_a_named_second_too(world: World, workers: Worke
     with servers.running("crossing-over-mariadb") as server:
         where = {"host": "127.0.0.1", "port": server.port, "username": "copier", "tls": "disable"}
         instance = world.instance(engine="mariadb", arrival="taken", prefixes=[], **where)
-        default_backups.keep_password(instance, PASSWORD)
+        reaching.keep_password(instance, PASSWORD)
         instance.save()
         world.store(TARGET)
         policies.apply(instance, Settings(True, 7, TARGET, logs_enabled=True, agreed=True), world.by)

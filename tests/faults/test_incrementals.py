@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backups import default_backups, planning, restore_sources, windows
+from backups import default_backups, planning, reaching, restore_sources, windows
 from backups.engines.facts import RestoreRequest, Source
 from backups.engines.postgresql import discard, restore
 from backups.engines.postgresql.checking import session_in
@@ -38,7 +38,7 @@ def instance(world: World, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) ->
     row = world.instance(
         engine="postgresql", arrival="taken", prefixes=[], host="127.0.0.1", port=cluster.port, username="copier"
     )
-    default_backups.keep_password(row, PASSWORD)
+    reaching.keep_password(row, PASSWORD)
     row.save()
     return row
 
@@ -273,7 +273,7 @@ def test_what_is_no_secondary_of_this_instance_is_refused(world: World, instance
             port=other.port,
             username="copier",
         )
-        default_backups.keep_password(foreign, PASSWORD)
+        reaching.keep_password(foreign, PASSWORD)
         foreign.save()
         full = take(world, foreign, Kind.FULL)
         archive = (world.folder / SOURCE / full.files.get().key).read_bytes()

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from django.db.models import F
 
-from backups import audit, cleaning, purging, replication, retention
+from backups import audit, cleaning, expiring, purging, replication
 from backups.models import Copy, CopyState, Event, StorageSpan, Transfer
 from regions import clock
 from tests.backups.world import TARGET, World, backup
@@ -86,7 +86,7 @@ def test_expiry_survives_kill_9(world: World, killed: Callable[..., None]) -> No
     expired_copy(world)
     killed("marked expired", "expire")
     copy = Copy.objects.get()
-    retention.expire_due()
+    expiring.expire_due()
     again = Copy.objects.get()
     assert copy.state == again.state == CopyState.EXPIRED
     assert (copy.expired_at, copy.purge_at) == (again.expired_at, again.purge_at)
@@ -96,7 +96,7 @@ def test_expiry_survives_kill_9(world: World, killed: Callable[..., None]) -> No
 @pytest.mark.parametrize("window", ["intention to delete journaled", "deleted, no row"])
 def test_a_deletion_survives_kill_9(world: World, killed: Callable[..., None], window: str) -> None:
     copy = expired_copy(world)
-    retention.expire_due()
+    expiring.expire_due()
     day = timedelta(hours=25)
     Copy.objects.update(
         expires_at=F("expires_at") - day, expired_at=F("expired_at") - day, purge_at=F("purge_at") - day

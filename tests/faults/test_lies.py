@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.db.models import F
 
-from backups import audit, cleaning, discovery, planning, purging, replication, retention, tasks
+from backups import audit, cleaning, discovery, expiring, planning, purging, replication, tasks
 from backups.engines.facts import Inspection
 from backups.engines.sqlserver.reader import inspect
 from backups.models import Alert, BackupFile, BackupSet, CancelReason, Copy, CopyState, Instance, Transfer
@@ -164,7 +164,7 @@ def expired(world: World, orders: Instance) -> Copy:
     Copy.objects.get().spans.update(began_at=clock.now() - timedelta(days=9))
     BackupSet.objects.update(finished_at=F("finished_at") - timedelta(days=9))
     Copy.objects.update(expires_at=F("expires_at") - timedelta(days=9))
-    assert retention.expire_due() == 1
+    assert expiring.expire_due() == 1
     day = timedelta(hours=25)
     Copy.objects.update(
         expires_at=F("expires_at") - day, expired_at=F("expired_at") - day, purge_at=F("purge_at") - day
@@ -423,7 +423,7 @@ def test_any_database_name_goes_all_the_way(world: World, orders: Instance) -> N
     BackupSet.objects.create(
         instance=orders, database="seen", kind="full", finished_at=clock.now(), discovered_at=clock.now()
     )
-    retention.expire_due()
+    expiring.expire_due()
     assert Alert.objects.filter(code="database_not_seen").count() == len(DATABASES)
 
 
@@ -472,7 +472,7 @@ def test_one_step_or_copy_that_fails_holds_up_no_other(
     world.carry()
     world.disable(orders)
     Copy.objects.update(expires_at=clock.now() - timedelta(seconds=1))
-    original = retention.expire
+    original = expiring.expire
 
     def stumble(copy: Copy, *args: Any) -> None:
         if copy.set.database == "Cursed":
@@ -480,7 +480,7 @@ def test_one_step_or_copy_that_fails_holds_up_no_other(
         original(copy, *args)
 
     monkeypatch.setattr(planning, "weigh_due", lambda: 1 / 0)
-    monkeypatch.setattr(retention, "expire", stumble)
+    monkeypatch.setattr(expiring, "expire", stumble)
     tasks.sweep()
     states = dict(Copy.objects.values_list("set__database", "state"))
     assert states == {"Cursed": CopyState.COMPLETED, "Honest": CopyState.EXPIRED}

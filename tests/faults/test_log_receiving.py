@@ -14,7 +14,17 @@ from typing import Any
 import pytest
 from django.conf import settings as configured
 
-from backups import audit, default_backups, log_healing, log_receivers, log_receiving, planning, policies, watch
+from backups import (
+    audit,
+    default_backups,
+    log_healing,
+    log_receivers,
+    log_receiving,
+    planning,
+    policies,
+    reaching,
+    watch,
+)
 from backups.engines.postgresql import forget_receiver
 from backups.leases import who
 from backups.models import (
@@ -62,7 +72,7 @@ def add(world: World, cluster: Cluster, settings: Any, monkeypatch: pytest.Monke
     def add(name: str) -> Instance:
         where = {"host": "127.0.0.1", "port": cluster.port, "username": "copier"}
         row = world.instance(name, engine="postgresql", arrival="taken", prefixes=[], **where)
-        default_backups.keep_password(row, PASSWORD)
+        reaching.keep_password(row, PASSWORD)
         row.save()
         added.append(row)
         return row
@@ -316,7 +326,7 @@ def test_what_hinders_stands_in_the_row_and_becomes_an_alert_that_ends(
     world: World, cluster: Cluster, instance: Instance
 ) -> None:
     """A wrong password: told in words without it, tried again with patience."""
-    default_backups.keep_password(instance, "wrong")
+    reaching.keep_password(instance, "wrong")
     instance.save()
     receive(lambda: LogStream.objects.get().error)
     stream = LogStream.objects.get()
@@ -327,7 +337,7 @@ def test_what_hinders_stands_in_the_row_and_becomes_an_alert_that_ends(
     policies.CopyPolicy.objects.get().coverage.update(began_at=clock.now() - timedelta(minutes=11))
     watch.watch()
     assert "password" in Alert.objects.get(code="logs_not_received", closed_at=None).remedy
-    default_backups.keep_password(instance, PASSWORD)
+    reaching.keep_password(instance, PASSWORD)
     instance.save()
     let_leases_run_out()
     cross(world, cluster, restorable_until)

@@ -19,7 +19,18 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from backups import carrying, cleaning, default_backups, manifest, planning, policies, purging, replication, retention
+from backups import (
+    carrying,
+    cleaning,
+    default_backups,
+    expiring,
+    manifest,
+    planning,
+    policies,
+    purging,
+    replication,
+    retention,
+)
 from backups.engines.facts import Kind, Method, SetFacts, TakenSet
 from backups.leases import LeaseLost
 from backups.models import (
@@ -254,7 +265,7 @@ def test_a_date_is_never_written_back_from_the_retention_before(
 ) -> None:
     world.enable(orders)
     copy = world.arrived(orders)
-    pause = Pause(monkeypatch, retention, "expire_due")
+    pause = Pause(monkeypatch, expiring, "expire_due")
     rescheduling = partial(retention.reschedule, orders.pk, copy.destination_store_id)
     overlap(start, pause, change(world, orders, retention_days=30), rescheduling)
     copy.refresh_from_db()
@@ -495,7 +506,7 @@ def test_a_deletion_at_the_moment_of_undoing_deletes_nothing(
     world: World, orders: Instance, start: Callable[..., Future], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_grace(world, orders)
-    pause = Pause(monkeypatch, retention, "expire_due")
+    pause = Pause(monkeypatch, expiring, "expire_due")
     undoing = partial(policies.undo_shortening, orders, world.by)
     overlap(start, pause, undoing, partial(purging.purge_due, TARGET))
     assert not Copy.objects.exclude(state=CopyState.COMPLETED).exists()

@@ -22,7 +22,18 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
 
-from backups import access, audit, default_backups, planning, policies, restoring, tasks, windows
+from backups import (
+    access,
+    audit,
+    default_backups,
+    planning,
+    policies,
+    reaching,
+    restoring,
+    retiring,
+    tasks,
+    windows,
+)
 from backups.engines import confinement
 from backups.engines.facts import Source
 from backups.models import (
@@ -68,7 +79,7 @@ def instance_of(world: World, cluster: Cluster, name: str = "shop") -> Instance:
     row = world.instance(
         name, engine="postgresql", arrival="taken", prefixes=[], host="127.0.0.1", port=cluster.port, username="copier"
     )
-    default_backups.keep_password(row, PASSWORD)
+    reaching.keep_password(row, PASSWORD)
     row.save()
     return row
 
@@ -170,7 +181,7 @@ def test_with_server_and_store_of_the_source_gone_a_copy_becomes_a_new_instance(
     result = restore.result
     assert (result.name, result.region_id, result.group, result.arrival) == ("shop again", TARGET, world.group, "taken")
     assert result.default_backup_enabled and policies.enabled_policy(result) is None, "R-2.1"
-    assert default_backups.connection_of(result).password == restoring.password_of(restore)
+    assert reaching.connection_of(result).password == restoring.password_of(restore)
     default_backups.ask(result, world.by)
     taken = default_backups.take(default_backups.claim(TARGET))
     assert taken is not None and taken.instance == result, "it is backed up like any other"
@@ -223,11 +234,11 @@ def test_a_default_backup_becomes_a_new_instance_in_the_source_region(world: Wor
     BackupSet.objects.update(finished_at=clock.now() - timedelta(days=800), weighed_at=clock.now())
     policies.release(instance, world.by)
     Instance.objects.filter(pk=instance.pk).update(released_at=clock.now() - timedelta(days=8))
-    assert default_backups.retire_due() == 0, "it is being read"
+    assert retiring.retire_due() == 0, "it is being read"
     worked_on(restore, region=SOURCE)
     ready(restore)
     assert len(rows_in(restore)) == 5000
-    assert default_backups.retire_due() == 1
+    assert retiring.retire_due() == 1
 
 
 # ---- to a moment

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from django.test import Client
 
-from backups import default_backups, planning, tasks
+from backups import default_backups, planning, reaching, tasks
 from backups.models import CopyState, Instance, Restore
 from backups.restoring import places
 from tests.backups.world import SOURCE, TARGET, World
@@ -40,7 +40,7 @@ def instance(world: World, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) ->
         port=cluster.port,
         username="copier",
     )
-    default_backups.keep_password(row, PASSWORD)
+    reaching.keep_password(row, PASSWORD)
     row.save()
     world.enable(row)
     found = default_backups.take(default_backups.claim(SOURCE))

@@ -13,7 +13,7 @@ import pymysql
 import pytest
 from django.contrib.auth.models import User
 
-from backups import audit, default_backups, restoring, tasks
+from backups import audit, default_backups, reaching, restoring, tasks
 from backups.engines import confinement, postgresql
 from backups.engines.facts import Stopped
 from backups.events import By
@@ -54,7 +54,7 @@ def original(world: World, source: dict[str, Any]) -> Restore:
     facts = {**source}
     password = facts.pop("password")
     instance = world.instance("shop", arrival="taken", prefixes=[], **facts)
-    default_backups.keep_password(instance, password)
+    reaching.keep_password(instance, password)
     instance.save()
     world.store(TARGET)
     made = restoring.ask(instance, world.by, name="original", default_set=taken(instance, world))
@@ -76,7 +76,7 @@ def taken(instance: Instance, world: World) -> BackupSet:
 def session(restore: Restore) -> Any:
     instance = Instance.objects.get(pk=(restore.result or restore.onto).pk)
     where = {"host": instance.host, "port": instance.port, "user": instance.username, "connect_timeout": 5}
-    password = default_backups.connection_of(instance).password
+    password = reaching.connection_of(instance).password
     if instance.engine == "mariadb":
         return pymysql.connect(**where, password=password, database="mysql", autocommit=True)
     return psycopg.connect(**where, password=password, dbname="postgres", autocommit=True)

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from backups import default_backups, planning, policies
+from backups import default_backups, planning, policies, reaching
 from backups.models import BackupFile, BackupJob, BackupSet, CopyState, Instance, Transfer
 from regions import clock
 from regions.refusals import Refusal
@@ -32,7 +32,7 @@ def instance(world: World, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) ->
     row = world.instance(
         engine="postgresql", arrival="taken", prefixes=[], host="127.0.0.1", port=cluster.port, username="copier"
     )
-    default_backups.keep_password(row, PASSWORD)
+    reaching.keep_password(row, PASSWORD)
     row.save()
     return row
 
@@ -79,7 +79,7 @@ def test_a_backup_survives_kill_9(
 
 
 def test_a_wrong_password_is_told_and_tried_again(world: World, instance: Instance) -> None:
-    default_backups.keep_password(instance, "wrong")
+    reaching.keep_password(instance, "wrong")
     instance.save()
     default_backups.ask(instance, world.by)
     assert take_next() is None

@@ -44,6 +44,7 @@ def plant(window: str) -> None:
         bell,
         carrying,
         default_backups,
+        expiring,
         log_delivery,
         manifest,
         purging,
@@ -63,7 +64,7 @@ def plant(window: str) -> None:
         "half read back": lambda: after(carrying, "_record_verified", 2),
         "verified, not committed": lambda: after(manifest, "build"),
         "manifest written, not committed": lambda: before(retention, "open_span"),
-        "marked expired": lambda: after(retention, "expire_due"),
+        "marked expired": lambda: after(expiring, "expire_due"),
         "intention to delete journaled": lambda: before(purging, "_delete_object"),
         "deleted, no row": lambda: before(purging, "_finish"),
         "backup sent, not recorded": lambda: before(default_backups, "_record"),
@@ -90,13 +91,13 @@ def plant(window: str) -> None:
 def main(window: str, verb: str, *arguments: str) -> None:
     django.setup()
     plant(window)
-    from backups import default_backups, log_receivers, purging, replication, restoring, retention
+    from backups import default_backups, expiring, log_receivers, purging, replication, restoring
 
     if verb == "carry":
         copy = replication.claim(arguments[0])
         replication.carry_slice(copy)
     elif verb == "expire":
-        retention.expire_due()
+        expiring.expire_due()
     elif verb == "purge":
         purging.purge_due(arguments[0])
     elif verb == "take":

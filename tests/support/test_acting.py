@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from backups import default_backups, policies
+from backups import policies, reaching
 from backups.events import FARSHORE, By
 from backups.models import BackupJob, Copy, CopyState, Event, Instance, Restore
 from regions import clock, stores
@@ -71,7 +71,7 @@ def test_an_instance_is_added_and_its_password_kept_out_of_sight(root: Client) -
     instance.refresh_from_db()
     assert instance.drill_every_days == 30
     assert SECRETS[3].encode() not in bytes(instance.sealed_password)
-    assert default_backups.connection_of(instance).password == SECRETS[3]
+    assert reaching.connection_of(instance).password == SECRETS[3]
     said = Event.objects.get(instance=instance, kind="instance.changed").sentence
     assert "new_password" in said and SECRETS[3] not in said
 
@@ -218,7 +218,7 @@ def test_half_an_access_key_is_refused(root: Client, tmp_path: Path) -> None:
 def test_no_page_of_the_admin_ever_shows_a_secret(root: Client) -> None:
     instance = instance_in()
     copy_of(backup_of(instance), policy_of(instance))
-    default_backups.keep_password(instance, SECRETS[3])
+    reaching.keep_password(instance, SECRETS[3])
     instance.save()
     store = store_in("cn-beijing")
     names = ("access_key_id", "secret_access_key", "session_token")

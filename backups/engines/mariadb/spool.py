@@ -55,8 +55,8 @@ class Pending:
 class Journal:
     """`delivered` is where the next piece begins; `covered` is the last moment a piece has claimed.
 
-    `born` is when the server began the binary log that was last delivered from: another one of the same number is
-    another history's.
+    `born` is the second in which the server began the binary log that was last delivered from: another one of the same
+    number is another history's.
     """
 
     fork: str = ""

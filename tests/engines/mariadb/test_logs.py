@@ -532,6 +532,7 @@ def test_logs_that_were_begun_anew_are_refused_until_the_server_has_another_id(t
     with running("maria-anew") as source:
         source.do("FLUSH BINARY LOGS", "CREATE TABLE shop.one (n INT)")
         first = received(source, tmp_path, enough=reaches(source))
+        source.do("SELECT SLEEP(1.1)")  # a binary log tells its beginning to the second
         source.do("RESET MASTER", "CREATE TABLE shop.two (n INT)")
         for _ in range(2):
             with pytest.raises(Refusal) as said:

@@ -6,16 +6,21 @@ with events for the page to hear, or a redirect where there is no script.
 
 from __future__ import annotations
 
+import re
+from html import unescape
 from typing import Any
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.loader import render_to_string
+from django.utils.html import strip_tags
 from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.http import HttpResponseClientRedirect, trigger_client_event
 
 from console.widgets.fragments import fragment_target, render_page
 
 TARGET = "dialog-body"
+HEADING = re.compile(r'id="dialog-title">(.*?)</h[12]>', re.DOTALL)
 
 
 def in_dialog(request: HttpRequest) -> bool:
@@ -25,9 +30,17 @@ def in_dialog(request: HttpRequest) -> bool:
 def render_dialog(request: HttpRequest, template: str, context: dict[str, Any], *, back: str) -> HttpResponse:
     """Render `template` in the dialog, or on a page of its own whose Cancel leads `back`."""
     inside = in_dialog(request)
-    around = {"dialog_template": template, "back": way_back(request, back), "in_dialog": inside}
-    context = context | around | {"level": 2 if inside else 1}
+    context = context | {"back": way_back(request, back), "in_dialog": inside, "level": 2 if inside else 1}
+    if not inside:
+        context["dialog"] = render_to_string(template, context, request)
+        context["heading"] = _heading_of(context["dialog"])
     return render_page(request, "widgets/dialog_page.html", {TARGET: template}, context)
+
+
+def _heading_of(dialog: str) -> str:
+    """Return the dialog's own heading, which names the page as well."""
+    found = HEADING.search(dialog)
+    return unescape(strip_tags(found[1])) if found else ""
 
 
 def done(request: HttpRequest, sentence: str, *, back: str, tone: str = "") -> HttpResponse:

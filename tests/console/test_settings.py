@@ -69,6 +69,15 @@ def test_without_script_the_same_form_is_a_page_and_leads_back(desk: Client, fle
     assert enabled(instance)
 
 
+def test_a_dialog_that_is_a_page_is_titled_as_it_is_headed(desk: Client, fleet: Fleet) -> None:
+    instance = fleet.instance("orders")
+    own = {f"{DIALOG}?pick={instance.pk}": "Backup Settings", f"/instances/{instance.code}/level2/": "Level-2 backup"}
+    for address, heading in own.items():
+        page = words(desk.get(address))
+        assert f"<title>{heading} · Farshore</title>" in page
+        assert f">{heading}</h1>" in page
+
+
 def test_the_agreement_is_never_ticked_beforehand_and_always_asked_for(desk: Client, fleet: Fleet) -> None:
     instance = fleet.instance("orders")
     preview = desk.post(PREVIEW, said(instance, agreed=None), **HTMX)

@@ -198,7 +198,11 @@ def _put_off(copy: Copy, until: datetime | None, **changes: object) -> bool:
 def _tell_source_gone(copy: Copy) -> None:
     """Stay damaged, and say so; a look a day tells whether the source has come back."""
     with transaction.atomic():
-        if _put_off(copy, clock.now() + LOOK_AGAIN, error=SOURCE_IS_GONE) and copy.error != SOURCE_IS_GONE:
+        if not _put_off(copy, clock.now() + LOOK_AGAIN, error=SOURCE_IS_GONE):
+            return
+        begun = Transfer.objects.filter(replaces__copied_files__copy=copy, state__in=Transfer.UNDER_WAY).values("pk")
+        Transfer.objects.filter(pk__in=begun).update(state=Transfer.State.ABANDONED, error=SOURCE_IS_GONE)
+        if copy.error != SOURCE_IS_GONE:
             damage.tell(copy, SOURCE_IS_GONE, BACK_UP)
             said = f"The damaged copy of {copy.set} cannot be carried again: its source is gone."
             events.record("copy.not_mended", said, set=copy.set, copy=copy.pk)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backups import audit, carrying, cleaning, damage, mending, planning, purging, retention, windows
+from backups import audit, carrying, cleaning, damage, log_gaps, mending, planning, purging, retention, windows
 from backups.models import (
     Alert,
     BackupFile,
@@ -292,7 +292,7 @@ def test_only_the_wrong_file_of_several_is_carried_again(world: World, orders: I
     assert Transfer.objects.get(pk=first.pk).state == State.VERIFIED
 
 
-@pytest.mark.parametrize("comes", ["nothing", "logs", "a full"])
+@pytest.mark.parametrize("comes", ["nothing", "logs", "a look at the chain"])
 def test_a_damaged_log_ends_the_window_until_it_is_back(world: World, time_machine: TimeMachine, comes: str) -> None:
     """I7, R-9.4: the source has it still, so it is carried again and no backup is taken for the gap."""
     ledger_of = world.instance("ledger", engine="postgresql", arrival="taken", host="10.0.0.8")
@@ -306,11 +306,11 @@ def test_a_damaged_log_ends_the_window_until_it_is_back(world: World, time_machi
     rot(world, copied(logs[1]))
     found_wrong(copied(logs[1]))
     logs += history.logs(2) if comes == "logs" else []
-    if comes == "a full":
-        history.full()
+    if comes == "a look at the chain":
+        log_gaps.settle(ledger_of, world.store(TARGET), "")
     history.work()
     assert history.windows[0] == (begins, logs[0].finished_at)
-    assert [gap.healing for gap in history.gaps] == [LogGap.Healing.COPY] * (comes == "a full")
+    assert [gap.healing for gap in history.gaps] == [LogGap.Healing.COPY] * (comes == "a look at the chain")
     world.mend()
     assert history.windows[0] == (begins, logs[-1].finished_at)
     assert all(gap.healed_at for gap in history.gaps)

@@ -101,10 +101,10 @@ def unplanned_sets() -> Iterator[str]:
 
 
 def forgotten_copies() -> Iterator[str]:
-    """I3: a failed copy has a next attempt and an open alert."""
-    for copy in Copy.objects.filter(state=CopyState.FAILED):
+    """I3: a failed copy has a next attempt and an open alert, a damaged one that alert too."""
+    for copy in Copy.objects.filter(state__in=(CopyState.FAILED, CopyState.DAMAGED)):
         if not Alert.objects.filter(subject=f"copy:{copy.pk}", closed_at=None).exists():
-            yield f"copy {copy.pk} has failed and no alert says so"
+            yield f"copy {copy.pk} is {copy.state} and no alert says so"
 
 
 def early_deletes() -> Iterator[str]:

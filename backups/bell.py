@@ -50,6 +50,10 @@ def ring_copies(region_id: str) -> None:
     ring("carry_copies", region_queue(region_id), region_id)
 
 
+def ring_mending(region_id: str) -> None:
+    ring("mend_copies", region_queue(region_id), region_id)
+
+
 def ring_backups(region_id: str) -> None:
     ring("take_backups", region_queue(region_id), region_id)
 

@@ -20,7 +20,7 @@ from regions.refusals import Refusal
 DAY = timedelta(days=1)
 PACE_WINDOW = timedelta(days=14)
 FORESEEN = timedelta(days=3650)  # beyond that a pace of two weeks says nothing
-LYING = (Transfer.State.UPLOADED, Transfer.State.VERIFIED, Transfer.State.DELETING)
+LYING = (Transfer.State.UPLOADED, Transfer.State.VERIFIED, Transfer.State.DELETING, Transfer.State.DAMAGED)
 
 
 @dataclass(frozen=True)

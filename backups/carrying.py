@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 
 from backups import layout, presence, verification
@@ -20,6 +20,7 @@ from regions.storage import Gone, Mismatch, ObjectInfo, PartReceipt, Storage, St
 from regions.storage.mover import Part
 
 State = Transfer.State
+CARRIED = (*PENDING, CopyState.DAMAGED)  # a damaged one stays so while it is carried again, beside its old object
 
 
 class Busy(Exception):
@@ -51,7 +52,7 @@ def bring_files(copy: Copy, until: float) -> list[Transfer] | None:
 def renew(copy: Copy, **changes: object) -> None:
     """Renew the lease and write `changes`, both only while the fence is ours; raises LeaseLost."""
     lease = next_lease(clock.now())
-    if not Copy.objects.filter(pk=copy.pk, fence=copy.fence, state__in=PENDING).update(leased_until=lease, **changes):
+    if not Copy.objects.filter(pk=copy.pk, fence=copy.fence, state__in=CARRIED).update(leased_until=lease, **changes):
         raise LeaseLost
 
 
@@ -62,6 +63,10 @@ def _drop_attempts_at_other_files(copy: Copy, files: Sequence[BackupFile]) -> No
     """The set was found again in another file (appended to, or moved): attempts at the old one are given up."""
     with transaction.atomic():
         renew(copy)
+        if copy.state == CopyState.DAMAGED:
+            begun = Transfer.objects.filter(replaces__copied_files__copy=copy, state__in=Transfer.UNDER_WAY)
+            begun.exclude(file__in=files).update(state=State.ABANDONED)
+            return
         stale = copy.copied_files.exclude(file__in=files)
         Transfer.objects.filter(pk__in=stale.values("transfer"), state__in=Transfer.UNDER_WAY).update(
             state=State.ABANDONED
@@ -70,7 +75,10 @@ def _drop_attempts_at_other_files(copy: Copy, files: Sequence[BackupFile]) -> No
 
 
 def _ready_attempt(copy: Copy, file: BackupFile) -> Transfer:
-    """Return the attempt to go on with: a verified one to share, our own under way, or a new one."""
+    """Return the attempt to go on with: a verified one to share, our own under way, or a new one.
+
+    One that is to take a damaged one's place is not the copy's until it is proven: see `mending`.
+    """
     with transaction.atomic():
         renew(copy)
         at_store = Transfer.objects.select_for_update().filter(file=file, store=copy.destination_store)
@@ -84,7 +92,8 @@ def _ready_attempt(copy: Copy, file: BackupFile) -> Transfer:
         if transfer.state != State.VERIFIED:
             transfer.fence += 1
             Transfer.objects.filter(pk=transfer.pk).update(fence=transfer.fence)
-        CopiedFile.objects.update_or_create(copy=copy, file=file, defaults={"transfer": transfer})
+        if copy.state != CopyState.DAMAGED:
+            CopiedFile.objects.update_or_create(copy=copy, file=file, defaults={"transfer": transfer})
         return transfer
 
 
@@ -95,6 +104,7 @@ def _journal(copy: Copy, file: BackupFile) -> Transfer:
             return Transfer.objects.create(
                 file=file,
                 store=copy.destination_store,
+                replaces=_worn(copy, file) if copy.state == CopyState.DAMAGED else None,
                 key=layout.object_key(copy, file),
                 fence=copy.fence,
                 size=file.size,
@@ -104,10 +114,17 @@ def _journal(copy: Copy, file: BackupFile) -> Transfer:
         raise Busy from error
 
 
+def _worn(copy: Copy, file: BackupFile) -> Transfer | None:
+    """Return the damaged attempt a new one replaces: at this file, or at the one in which the set lay before."""
+    damaged = Transfer.objects.filter(state=State.DAMAGED, copied_files__copy=copy).order_by("-pk")
+    return damaged.filter(file=file).first() or damaged.first()
+
+
 def _is_ours(copy: Copy, transfer: Transfer) -> bool:
-    others = transfer.copied_files.exclude(copy=copy).filter(
-        copy__state__in=PENDING, copy__leased_until__gt=clock.now()
-    )
+    wanted = Q(copied_files__transfer=transfer)
+    if transfer.replaces_id:
+        wanted |= Q(copied_files__transfer=transfer.replaces_id)
+    others = Copy.objects.filter(wanted, state__in=CARRIED, leased_until__gt=clock.now()).exclude(pk=copy.pk)
     return not others.exists()
 
 
@@ -126,10 +143,21 @@ def _bring(copy: Copy, transfer: Transfer, until: float) -> bool:
     source, target = transfer.file.store.open(), copy.destination_store.open()
     if transfer.state != State.UPLOADED:
         found = _at_source(transfer.file, source)
-        plan = mover.plan(transfer.size, verification.layout_of(transfer.file))
+        plan = mover.plan(transfer.size, _layout(transfer))
         if not _send(copy, transfer, source, found, target, plan, until):
             return False
     return _verify(copy, transfer, source, target, until)
+
+
+def _layout(transfer: Transfer) -> list[int] | None:
+    """Return how the file is cut: as it was when it was carried before, so that part can be held against part."""
+    if _is_held_against_former(transfer):
+        return list(transfer.replaces.parts.values_list("size", flat=True))
+    return verification.layout_of(transfer.file)
+
+
+def _is_held_against_former(transfer: Transfer) -> bool:
+    return transfer.replaces is not None and transfer.replaces.file_id == transfer.file_id
 
 
 def _at_source(file: BackupFile, source: Storage) -> ObjectInfo:
@@ -231,7 +259,7 @@ def _uploaded(copy: Copy, transfer: Transfer, stored: ObjectInfo) -> None:
 
 def _verify(copy: Copy, transfer: Transfer, source: Storage, target: Storage, until: float) -> bool:
     """Read every part back from the destination, then hold what was carried against what the source says."""
-    renew(copy, state=CopyState.VERIFYING)
+    renew(copy, **({} if copy.state == CopyState.DAMAGED else {"state": CopyState.VERIFYING}))
     rows = list(transfer.parts.all())
     parts = [_part(row) for row in rows]
     _require_all(copy, transfer, parts)
@@ -253,6 +281,7 @@ def _verify(copy: Copy, transfer: Transfer, source: Storage, target: Storage, un
             return False
         level = _proven_inside(inspector) if parts else ""
         reference = _hold_against_source(transfer.file, parts, source, level)
+        _hold_against_former(transfer, parts)
     except (mover.Differs, Disagrees, Mismatch, Gone) as error:
         abandon(copy, transfer, str(error))
         raise Disagrees(f"{error}") from error
@@ -299,6 +328,12 @@ def _hold_against_source(file: BackupFile, parts: Sequence[Part], source: Storag
         presence.require_ours(file.store, source)
         return Reference.NONE
     return reference
+
+
+def _hold_against_former(transfer: Transfer, parts: Sequence[Part]) -> None:
+    """What is carried again is what was carried and proven before: the source may be rotting too (I1)."""
+    if _is_held_against_former(transfer) and mover.digest(parts) != transfer.replaces.digest:
+        raise Disagrees("What lies at the source now is not what was carried and verified before.")
 
 
 # ---- the journal

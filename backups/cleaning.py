@@ -36,12 +36,21 @@ def _clean_store(store: Store, limit: int) -> int:
     for copy in _manifests_of_nothing().filter(destination_store=store)[:limit]:
         storage.delete(copy.manifest_key)
         Copy.objects.filter(pk=copy.pk, manifest_key=copy.manifest_key).update(manifest_key="")
+    for copy in _manifests_of_former_bytes().filter(destination_store=store)[:limit]:
+        storage.delete(copy.former_manifest_key)
+        Copy.objects.filter(pk=copy.pk, former_manifest_key=copy.former_manifest_key).update(former_manifest_key="")
     return count
 
 
 def _manifests_of_nothing() -> QuerySet[Copy]:
     """Return cancelled copies whose worker had written a manifest already."""
     return Copy.objects.filter(state=CopyState.CANCELLED).exclude(manifest_key="")
+
+
+def _manifests_of_former_bytes() -> QuerySet[Copy]:
+    """Return copies that were mended, or have gone since: another manifest is theirs, or none."""
+    ended = (CopyState.COMPLETED, CopyState.CANCELLED, CopyState.DELETED)
+    return Copy.objects.filter(state__in=ended).exclude(former_manifest_key="")
 
 
 def _clean(storage: Storage, transfer: Transfer) -> bool:
@@ -91,4 +100,5 @@ def _is_wanted(store: Store, key: str) -> bool:
 
 def regions_to_clean() -> list[str]:
     abandoned = Transfer.objects.filter(state=Transfer.State.ABANDONED).values_list("store__region", flat=True)
-    return list(abandoned.union(_manifests_of_nothing().values_list("destination_store__region", flat=True)))
+    manifests = (_manifests_of_nothing(), _manifests_of_former_bytes())
+    return list(abandoned.union(*(copies.values_list("destination_store__region", flat=True) for copies in manifests)))

@@ -68,7 +68,7 @@ def _superseded(at: datetime, only: Q) -> list[int]:
 
 def _let_go(at: datetime, only: Q, limit: int) -> list[int]:
     """Return kept copies whose source region is back, or which somebody has confirmed."""
-    kept = Copy.objects.filter(only, state__in=(CopyState.COMPLETED, CopyState.HIDDEN), expires_at__lte=at)
+    kept = Copy.objects.filter(only, state__in=EXPIRING, expires_at__lte=at)
     back = kept.filter(kept_for=SOURCE_GONE).exclude(set__instance__region__in=source_gone.regions())
     confirmed = kept.filter(kept_for=UNCONFIRMED).exclude(destination_store__in=recoveries.waiting_stores())
     return [pk for free in (back, confirmed) for pk in free.order_by("pk").values_list("pk", flat=True)[:limit]]

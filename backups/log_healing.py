@@ -14,7 +14,7 @@ from backups import default_backups, events, log_gaps, planning, retention, wind
 from backups.engines import engine_of
 from backups.engines.chains import is_placed
 from backups.events import FARSHORE
-from backups.models import BackupSet, CancelReason, CopyPolicy, Instance, Kind, LogGap
+from backups.models import BackupSet, CancelReason, CopyPolicy, CopyState, Instance, Kind, LogGap
 from regions import clock
 from regions.refusals import Refusal
 
@@ -91,7 +91,8 @@ def missing_at_source(gap: LogGap) -> list[BackupSet]:
     instance, store = gap.instance, gap.store
     rules = engine_of(instance.engine).chain_rules
     copies = windows.copies_of(instance, store, gap.database).filter(set__kind=Kind.LOG)
-    there, in_vain = copies.live(), copies.filter(cancel_reason__in=(CancelReason.SOURCE_GONE, CancelReason.EXPIRED))
+    there = copies.live().exclude(state=CopyState.DAMAGED, mend_at__isnull=False)  # it is carried again: see `mending`
+    in_vain = copies.filter(cancel_reason__in=(CancelReason.SOURCE_GONE, CancelReason.EXPIRED))
     logs = instance.sets.valid().filter(kind=Kind.LOG, database=gap.database, fork=gap.fork)
     logs = logs.exclude(pk__in=there.values("set")).exclude(pk__in=in_vain.values("set"))
     within = logs.filter(last_position__gte=gap.reached, first_position__lte=gap.begins)

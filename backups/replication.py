@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Collection
 from datetime import timedelta
 
 from django.conf import settings
@@ -162,8 +163,9 @@ def _commit(copy: Copy, transfers: list[Transfer], stored: ObjectInfo) -> None:
         alone = retention.stands_alone(copy, transfers)
         if not alone:
             retention.lock_copies(copy.set.instance_id, copy.destination_store_id)
+            require_sound(transfers)
         at = clock.now()
-        own_bytes = sum(transfer.size for transfer in transfers if _is_first_to_use(copy, transfer))
+        own_bytes = sum(transfer.size for transfer in transfers if is_first_to_use(copy, transfer))
         won = Copy.objects.filter(pk=copy.pk, fence=copy.fence, state__in=PENDING).update(
             state=CopyState.COMPLETED,
             completed_at=at,
@@ -193,9 +195,16 @@ def _commit(copy: Copy, transfers: list[Transfer], stored: ObjectInfo) -> None:
         )
 
 
-def _is_first_to_use(copy: Copy, transfer: Transfer) -> bool:
+def require_sound(transfers: list[Transfer]) -> None:
+    """Raise LeaseLost when one was found damaged, or given up, since it was verified. Call with the copies locked."""
+    verified = Transfer.objects.select_for_update(of=("self",)).filter(state=Transfer.State.VERIFIED)
+    if len(verified.filter(pk__in=[transfer.pk for transfer in transfers])) < len(transfers):
+        raise LeaseLost
+
+
+def is_first_to_use(copy: Copy, transfer: Transfer, kept: Collection[str] = KEPT) -> bool:
     """Copies of sets in one file share its bytes; the first to complete is charged for them."""
-    others = transfer.copied_files.exclude(copy=copy).filter(copy__state__in=KEPT, copy__stored_bytes__gt=0)
+    others = transfer.copied_files.exclude(copy=copy).filter(copy__state__in=kept, copy__stored_bytes__gt=0)
     return not others.exists()
 
 

@@ -29,6 +29,7 @@ from backups import (
     level2,
     log_healing,
     log_receiving,
+    mending,
     planning,
     purging,
     replication,
@@ -82,6 +83,7 @@ def sweep() -> None:
         watching.requalify_all,
         retention.catch_up,
         level2.date_released,
+        mending.give_up,
         expiring.expire_due,
         restoring.keep_pins,
         downloads.tidy,
@@ -100,6 +102,8 @@ def sweep() -> None:
 def _ring_what_is_due() -> None:
     for region in replication.regions_with_work():
         bell.ring_copies(region)
+    for region in mending.regions_with_work():
+        bell.ring_mending(region)
     for region in default_backups.regions_with_work():
         bell.ring_backups(region)
     for region in restoring.regions_with_work():
@@ -217,6 +221,17 @@ def carry_copies(region_id: str) -> None:
     replication.carry_slice(copy)
     if region_id in replication.regions_with_work():
         bell.ring_copies(region_id)
+
+
+@shared_task
+def mend_copies(region_id: str) -> None:
+    """Carry one slice of a damaged copy again; its bell is another, so that new copies do not wait behind many."""
+    copy = mending.claim(region_id)
+    if copy is None:
+        return
+    mending.mend_slice(copy)
+    if region_id in mending.regions_with_work():
+        bell.ring_mending(region_id)
 
 
 @shared_task

@@ -2,8 +2,9 @@
 
 A copy's metering begins in the moment it completes, and that span is the fact that is charged. So appended sets, whose
 bytes the first of them carries, are charged once; cancelled and failed copies never; a copy that a rebuilt catalogue
-found is metered from then on and its way is not charged again. What replaces a damaged copy of the same set is sent
-again after a fault: shown, not charged. Copies within a region (level 2) have no traffic (R-18.2).
+found is metered from then on and its way is not charged again. A damaged copy that is carried again keeps the moment of
+its first arrival, and its new span begins later; that, and what replaces a damaged copy that has gone, is sent again
+after a fault: shown, not charged. Copies within a region (level 2) have no traffic (R-18.2).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ SELECT span.began_at, policy.instance_id, policy.source_region_id, store.region_
    AND span.bytes > 0 AND NOT {REPLACES_A_DAMAGED_ONE}
  ORDER BY 1, 2, 3, 4, 5
 """
-# What an attempt sent beyond the bytes that count: all of it where it was given up.
+# What an attempt sent beyond the bytes that count: all of it where it was given up, or took a damaged object's place.
 RESENT = f"""
 SELECT instance_id, source, destination, sum(bytes) FROM (
     SELECT file.instance_id, instance.region_id AS source, store.region_id AS destination,
@@ -63,6 +64,15 @@ SELECT instance_id, source, destination, sum(bytes) FROM (
      WHERE coalesce(sent.verified_at, sent.ended_at) >= %(begin)s
        AND coalesce(sent.verified_at, sent.ended_at) < %(end)s
        AND sent.bytes_sent + sent.bytes_resent > CASE WHEN sent.verified_at IS NULL THEN 0 ELSE sent.size END
+       AND instance.region_id <> store.region_id
+       AND (%(instances)s::bigint[] IS NULL OR file.instance_id = ANY(%(instances)s::bigint[]))
+    UNION ALL
+    SELECT file.instance_id, instance.region_id, store.region_id, sent.size
+      FROM backups_transfer sent
+      JOIN backups_backupfile file ON file.id = sent.file_id
+      JOIN backups_instance instance ON instance.id = file.instance_id
+      JOIN regions_store store ON store.id = sent.store_id
+     WHERE sent.replaces_id IS NOT NULL AND sent.verified_at >= %(begin)s AND sent.verified_at < %(end)s
        AND instance.region_id <> store.region_id
        AND (%(instances)s::bigint[] IS NULL OR file.instance_id = ANY(%(instances)s::bigint[]))
     UNION ALL

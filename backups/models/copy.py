@@ -67,6 +67,7 @@ class Copy(models.Model):
     """planned → copying → verifying → completed → expired → deleted
 
     Side states: failed (tried again at `due_at`, alert open), cancelled (reason from CancelReason), damaged.
+    completed ──its bytes are no longer those──> damaged ──carried again beside them, proven──> completed (mending)
     completed, damaged ──level-2 disabled──> hidden (free, does not age) ──enabled again──> what it was (R-18.2)
     Unique per (set, destination store) while not cancelled or deleted; coming back to a destination adopts the live
     one. `fence` rises with every claim: a worker whose fence is not current commits nothing (I15). A copy commits only
@@ -106,6 +107,9 @@ class Copy(models.Model):
     brought_forward_at = models.DateTimeField(null=True)  # a person moved its expiry nearer; the breaker counts these
     brought_forward_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+")
     approved_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+")
+    times_damaged = models.PositiveSmallIntegerField(default=0)
+    mend_at = models.DateTimeField(null=True)  # a damaged one is carried again then; None: by a person only
+    former_manifest_key = models.CharField(max_length=500, blank=True)  # of the bytes that a mended one lies instead of
     hidden_at = models.DateTimeField(null=True)  # since when it does not age: see backups.level2
     hidden_for = models.DurationField(default=timedelta(0))  # how long it did not, before that
     deleting_since = models.DateTimeField(null=True)
@@ -152,6 +156,8 @@ class Copy(models.Model):
             models.Index(
                 fields=["set", "destination_store"], condition=Q(verification="damaged"), name="copy_once_damaged"
             ),
+            models.Index(fields=["mend_at"], condition=Q(state="damaged"), name="copy_to_mend"),
+            models.Index(fields=["destination_store"], condition=~Q(former_manifest_key=""), name="copy_once_mended"),
         ]
 
     def __str__(self) -> str:
@@ -167,7 +173,8 @@ class Transfer(models.Model):
     """One attempt to bring one file to one store, under an object key of its own that no other attempt ever uses.
 
     journaled → uploading → uploaded → verified; or abandoned (its upload aborted, its object removed) → cleaned;
-    a verified one ends deleting → deleted with the last copy that needs it. Bills traffic.
+    a verified one ends deleting → deleted with the last copy that needs it. One whose object is no longer what was
+    verified is damaged, until the one that `replaces` it is proven; then it is abandoned. Bills traffic.
     """
 
     class State(models.TextChoices):
@@ -179,11 +186,13 @@ class Transfer(models.Model):
         CLEANED = "cleaned", "Cleaned up"
         DELETING = "deleting", "Being deleted"
         DELETED = "deleted", "Deleted"
+        DAMAGED = "damaged", "Damaged"
 
     UNDER_WAY = (State.JOURNALED, State.UPLOADING, State.UPLOADED)
 
     file = models.ForeignKey("backups.BackupFile", models.PROTECT, related_name="transfers")
     store = models.ForeignKey("regions.Store", models.PROTECT, related_name="transfers")
+    replaces = models.ForeignKey("self", models.PROTECT, null=True, related_name="replacements", db_index=False)
     key = StoreKeyField()
     state = models.CharField(max_length=10, choices=State, default=State.JOURNALED)
     fence = models.BigIntegerField()
@@ -213,7 +222,10 @@ class Transfer(models.Model):
                 name="one_attempt_under_way",
             ),
         ]
-        indexes = [models.Index(fields=["store"], condition=Q(state="abandoned"), name="transfer_to_clean")]
+        indexes = [
+            models.Index(fields=["store"], condition=Q(state="abandoned"), name="transfer_to_clean"),
+            models.Index(fields=["verified_at"], condition=Q(replaces__isnull=False), name="transfer_once_more"),
+        ]
 
 
 class TransferPart(models.Model):

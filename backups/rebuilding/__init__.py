@@ -9,6 +9,7 @@ only what is not known yet.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TypeVar
 
 from django.db import transaction
@@ -16,14 +17,14 @@ from django.db import transaction
 from backups import events, recoveries, retention, seals, windows
 from backups.events import By
 from backups.models import PENDING, Copy, Instance, Recovery, StateObject
-from backups.rebuilding import contents, rows
+from backups.rebuilding import batches, contents, rows
 from backups.rebuilding.adopting import adopt
-from backups.rebuilding.contents import Contents, Document, Place
+from backups.rebuilding.contents import Contents, Document, Find, Place
 from backups.rebuilding.numbers import number_on
 from backups.rebuilding.report import WRONG, Report
 from regions.models import Store
 from regions.refusals import Refusal
-from regions.storage import Storage, StorageError
+from regions.storage import Storage
 
 __all__ = ["Report", "adopt", "number_on", "rebuild"]
 
@@ -90,17 +91,16 @@ def _describe(states: dict[str, Document | None], report: Report) -> None:
 
 def _bring_back_copies(fresh: list[Place], found: Contents, storage: Storage, report: Report, rehash: bool) -> set[int]:
     """Turn every manifest that is not known yet into rows; return the instances that have got something."""
-    touched = set()
+    touched: set[int] = set()
+    batch: list[Find] = []
     for place, body in contents.read_all(storage, fresh):
-
-        def bring(place: Place = place, body: bytes | StorageError = body) -> Copy:
-            said = contents.manifest_of(place, body)
-            objects = {file["key"]: contents.object_of(file, found, storage, rehash) for file in said["files"]}
-            return rows.bring_back(place, said, objects, report)
-
-        if copy := _safely(report, place.info.key, bring):
-            touched.add(copy.set.instance_id)
-    return touched
+        read = partial(contents.find_of, place, body, found, storage, rehash)
+        if find := _safely(report, place.info.key, read):
+            batch.append(find)
+        if batches.is_full(batch):
+            touched |= batches.bring_back(batch, report)
+            batch = []
+    return touched | batches.bring_back(batch, report)
 
 
 def _place_holds(states: dict[str, Document | None], report: Report) -> set[int]:

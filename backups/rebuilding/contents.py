@@ -32,6 +32,19 @@ class Place:
     attempt: int
 
 
+@dataclass(frozen=True)
+class Find:
+    """A manifest that was read and held against its place, and the objects it names as they lie in the store, by key.
+
+    `parts` of all its files: what makes it heavy.
+    """
+
+    place: Place
+    said: Document
+    objects: dict[str, ObjectInfo]
+    parts: int
+
+
 @dataclass
 class Contents:
     """Every object of our installation in one store, by what its key says it is."""
@@ -117,6 +130,13 @@ def manifest_of(place: Place, body: bytes | StorageError) -> Document:
     if not said["files"]:
         raise _unreadable("It names no file.")
     return said
+
+
+def find_of(place: Place, body: bytes | StorageError, found: Contents, storage: Storage, rehash: bool) -> Find:
+    """Return what a manifest says; raises what `report.WRONG` holds unless it and each of its objects fit together."""
+    said = manifest_of(place, body)
+    objects = {file["key"]: object_of(file, found, storage, rehash) for file in said["files"]}
+    return Find(place, said, objects, sum(len(file["parts"]) for file in said["files"]))
 
 
 def _unreadable(sentence: str) -> Refusal:

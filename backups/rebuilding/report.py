@@ -36,6 +36,12 @@ class Report:
     def add(self, noun: str) -> None:
         self.added[noun] = self.added.get(noun, 0) + 1
 
+    def take_in(self, other: Report) -> None:
+        """Add what another one has counted and told: a batch that was written."""
+        for noun, count in other.added.items():
+            self.added[noun] = self.added.get(noun, 0) + count
+        self.troubles.extend(other.troubles)
+
     def tell(self, what: str, why: Exception | str) -> None:
         self.troubles.append(speakable(f"{what}: {_words(why)}"))
 

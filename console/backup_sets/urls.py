@@ -12,5 +12,6 @@ urlpatterns = [
     path("<int:pk>/", views.page, name="page"),
     path("<int:pk>/copies/", views.copies, name="copies"),
     path("copies/<int:pk>/retry/", views.retry, name="retry"),
+    path("copies/<int:pk>/again/", views.again, name="again"),
     path("copies/<int:pk>/cancel/", views.Cancel.as_view(), name="cancel"),
 ]

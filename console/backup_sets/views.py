@@ -13,9 +13,9 @@ from django.utils.translation import gettext, ngettext
 from django.views import View
 from django.views.decorators.http import require_POST
 
-from backups import access, planning, policies, replication
+from backups import access, mending, planning, policies, replication
 from backups.events import By
-from backups.models import BackupJob, BackupSet, CancelReason, Copy, Role, Transfer
+from backups.models import BackupJob, BackupSet, CancelReason, Copy, CopyState, Role, Transfer
 from console.backup_sets.cost import traffic_of
 from console.widgets.acting import acting
 from console.widgets.addresses import restoring, row_numbers
@@ -119,6 +119,17 @@ def retry(request: HttpRequest, pk: int) -> HttpResponse:
     return done(request, gettext("It is tried again now."), back=_page_of(copy))
 
 
+@require_POST
+def again(request: HttpRequest, pk: int) -> HttpResponse:
+    """Carry a damaged copy again now; its second way is not charged (R-4.2)."""
+    copy = _operated_copy(request, pk)
+    try:
+        mending.again(copy, acting(request))
+    except Refusal as refusal:
+        return done(request, str(refusal), back=_page_of(copy), tone="bad")
+    return done(request, gettext("It is copied again; what is sent for it is not charged."), back=_page_of(copy))
+
+
 def page(request: HttpRequest, pk: int) -> HttpResponse:
     found = access.set_for(request.user, pk)
     mark_operated(request, [found.instance])
@@ -165,10 +176,15 @@ def _copies_of(found: BackupSet) -> dict[str, Any]:
         copy.badge = state_of(copy, progress.get(copy.pk))
         copy.progress = progress.get(copy.pk)
         copy.kept = why_kept(copy)
+        copy.why_not_again = mending.why_not(copy) if copy.state == CopyState.DAMAGED else None
         copy.compared_with = compared_with(copy)
         copy.brought = _attempts(copy)
-    is_live = any(copy.state in MOVING or copy.state == "planned" for copy in copies)
+    is_live = any(copy.state in MOVING or copy.state == "planned" or _is_being_mended(copy) for copy in copies)
     return {"copies": copies, "is_live": is_live}
+
+
+def _is_being_mended(copy: Copy) -> bool:
+    return copy.state == CopyState.DAMAGED and copy.leased_until is not None
 
 
 def _attempts(copy: Copy) -> list[Transfer]:

@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from backups import replication
+from backups import mending, replication
 from backups.models import CopiedFile, Copy, Coverage, Hold, Pin, StorageSpan, Transfer, TransferPart
 from backups.retention import HELD, KEPT_PAST, NEEDED
 from console.support.asking import Operated, ask_for_each
@@ -41,7 +41,7 @@ class Copies(Operated, Facts):
     search_fields = [*ITS_INSTANCE, "set__database", "set__set_guid", "error"]
     ordering = ["-pk"]
     inlines = [CopiedFileRows, StorageSpanRows]
-    actions = ["retry"]
+    actions = ["retry", "again"]
 
     @admin.display(ordering="set__instance__name")
     def instance(self, copy: Copy) -> str:
@@ -55,6 +55,11 @@ class Copies(Operated, Facts):
     def retry(self, request: HttpRequest, copies: QuerySet[Copy]) -> None:
         by = acting(request)
         ask_for_each(request, copies, lambda copy: replication.retry(copy, by=by), "Tried again")
+
+    @admin.action(description="Copy the selected damaged copies again now", permissions=["operate"])
+    def again(self, request: HttpRequest, copies: QuerySet[Copy]) -> None:
+        by = acting(request)
+        ask_for_each(request, copies, lambda copy: mending.again(copy, by=by), "Copied again")
 
 
 class TransferPartRows(FactsInline):

@@ -71,6 +71,7 @@ TRANSFER_STATES = [
     _("Cleaned up"),
     _("Being deleted"),
     _("Deleted"),
+    _("Damaged"),
 ]
 PROOFS = [_("backup checksum"), _("page checksum"), _("structure"), _("not inspectable"), _("damaged")]
 REFERENCES = [

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 
-from backups import discovery, expiring, fleet, planning, policies, purging, replication, retention, watch
+from backups import discovery, expiring, fleet, mending, planning, policies, purging, replication, retention, watch
 from backups.events import By
 from backups.models import (
     BackupFile,
@@ -184,6 +184,15 @@ class World:
         done = []
         while copy := replication.claim(region):
             replication.carry_slice(copy)
+            copy.refresh_from_db()
+            done.append(copy)
+        return done
+
+    def mend(self, region: str = TARGET) -> list[Copy]:
+        """Do what a worker of the region would for its damaged copies, until none is due."""
+        done = []
+        while copy := mending.claim(region):
+            mending.mend_slice(copy)
             copy.refresh_from_db()
             done.append(copy)
         return done

@@ -99,6 +99,29 @@ def test_a_failed_copy_is_retried_now(desk: Client, fleet: Fleet) -> None:
     assert Event.objects.filter(kind="copy.retried", actor=fleet.user).exists()
 
 
+def test_a_damaged_copy_is_copied_again_by_a_person(desk: Client, fleet: Fleet) -> None:
+    """The button stands where it helps; where the source is gone, its place says so and the URL refuses."""
+    instance = fleet.instance("orders")
+    damaged = {"state": "damaged", "verification": "damaged", "times_damaged": 6, "error": "Part 1 is not it."}
+    copy = fleet.copy(fleet.backup(instance), fleet.policy(instance), **damaged)
+    page, again = f"/backups/sets/{copy.set_id}/", f"/backups/sets/copies/{copy.pk}/again/"
+    shown = words(desk.get(page))
+    for piece in ("Copy again", "only when a person asks for it", "6 times", "Part 1 is not it."):
+        assert piece in shown, piece
+    assert desk.post(again, follow=True).status_code == 200
+    copy.refresh_from_db()
+    assert copy.mend_at is not None
+    assert Event.objects.get(kind="copy.asked_again").user is not None
+    assert "by itself" in words(desk.get(page))
+
+    copy.set.files.update(state=BackupFile.State.GONE)
+    Copy.objects.update(mend_at=None)
+    shown = words(desk.get(page))
+    assert "no longer at its source" in shown and again not in shown
+    assert "no longer at its source" in words(desk.post(again, follow=True))
+    assert Copy.objects.get().mend_at is None
+
+
 def test_a_copy_under_way_is_cancelled_by_a_person(desk: Client, fleet: Fleet) -> None:
     copy = _failed(fleet)
     assert "nothing is charged" in words(desk.get(f"/backups/sets/copies/{copy.pk}/cancel/", **HTMX))
@@ -115,7 +138,7 @@ def test_a_viewer_neither_retries_nor_cancels_nor_copies(client: Client, fleet: 
     Membership.objects.update(role=Role.VIEWER)
     client.force_login(fleet.user)
     assert "Retry now" not in words(client.get(f"/backups/sets/{copy.set_id}/"))
-    for address in (f"/backups/sets/copies/{copy.pk}/retry/", f"/backups/sets/copies/{copy.pk}/cancel/"):
+    for address in (f"/backups/sets/copies/{copy.pk}/{verb}/" for verb in ("retry", "again", "cancel")):
         assert client.post(address).status_code == 403
     assert client.post("/backups/sets/copy/", {"pick": extra.pk}).status_code == 403
     assert Copy.objects.get().state == CopyState.FAILED

@@ -47,6 +47,7 @@ def plant(window: str) -> None:
         expiring,
         log_delivery,
         manifest,
+        mending,
         purging,
         replication,
         retention,
@@ -74,6 +75,8 @@ def plant(window: str) -> None:
         "log recorded, not told": lambda: after(log_delivery, "_record"),
         "logs begun, not said": lambda: before(bell, "ring_backups"),
         "claimed": lambda: before(replication, "carry_slice"),
+        "claimed again": lambda: before(mending, "mend_slice"),
+        "sound, old object there": lambda: after(mending, "mend_slice"),
         "folder journaled": lambda: before(places, "prepared"),
         "unpacking": lambda: after(unpacking, "_put", 300),
         "replaying": lambda: after(feeding.LogFeed, "answer"),
@@ -91,11 +94,13 @@ def plant(window: str) -> None:
 def main(window: str, verb: str, *arguments: str) -> None:
     django.setup()
     plant(window)
-    from backups import default_backups, expiring, log_receivers, purging, replication, restoring
+    from backups import default_backups, expiring, log_receivers, mending, purging, replication, restoring
 
     if verb == "carry":
         copy = replication.claim(arguments[0])
         replication.carry_slice(copy)
+    elif verb == "mend":
+        mending.mend_slice(mending.claim(arguments[0]))
     elif verb == "expire":
         expiring.expire_due()
     elif verb == "purge":

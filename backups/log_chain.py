@@ -76,17 +76,17 @@ def anchors(data: ChainSet, log: ChainSet, rules: ChainRules) -> bool:
 
 
 def follows(previous: ChainSet, following: ChainSet, rules: ChainRules) -> bool:
-    """Whether a log begins at or before the end of the previous and not before its beginning, on the same fork.
+    """Whether a log begins at or before the end of the previous and not before its beginning.
 
-    An empty log (it ends where it begins) counts. A history file follows the log that reaches where its fork began,
-    and is followed by the new fork's log that holds this place.
+    An empty log (it ends where it begins) counts. On a new fork the log that holds the place of the switch follows the
+    parent's as well.
     """
     if not (is_placed(previous) and is_placed(following)):
         return False
-    (first, last), (begins, ends) = rules.span(previous), rules.span(following)
-    if previous.is_history:
-        return previous.fork == following.fork and begins <= first <= ends
-    return previous.fork == (following.parent_fork or following.fork) and first <= begins <= last
+    (first, last), (begins, _) = rules.span(previous), rules.span(following)
+    if previous.fork == following.fork:
+        return first <= begins <= last
+    return previous.fork == following.parent_fork and first <= begins <= min(last, following.fork_position)
 
 
 # ---- the restorable window
@@ -166,7 +166,7 @@ def _gaps_of(line: Line, intervals: Sequence[Interval]) -> Iterator[Gap]:
 def _end_of(line: Line, run: Run) -> _Reached:
     """Return how far a run goes; one on a fork before goes no further than to when the line's own fork began."""
     log = run.furthest[-1].log
-    at = log.shown_at if log.fork == line.fork else min(log.shown_at, line.histories[-1].shown_at)
+    at = log.shown_at if log.fork == line.fork else min(log.shown_at, line.began_at)
     return _Reached(run.end, at, log.fork)
 
 
@@ -208,7 +208,7 @@ def _gap(reached: _Reached, run: Run, line: Line) -> Gap:
 def plan_for(moment: datetime, sets: Iterable[ChainSet], logs: Iterable[ChainSet], rules: ChainRules) -> Plan:
     """Return the completed sets that bring back the database as it was at a moment, in the order of applying them.
 
-    Full, newest usable differential, history files, logs; or why this moment cannot be had and which are near. It can
+    Full, newest usable differential, logs; or why this moment cannot be had and which are near. It can
     be had exactly when an interval of `window` holds it. Where two forks lived at the moment, the newer one counts.
     """
     known = known_of(_completed(sets), _completed(logs), rules)
@@ -221,7 +221,7 @@ def plan_for(moment: datetime, sets: Iterable[ChainSet], logs: Iterable[ChainSet
     if ways:
         line, anchor, run = max(ways, key=_nearness)
         rolled = run.cover(anchor.position, lambda stretch: stretch.until >= moment)
-        return Plan((*known.lineages[anchor.data.id], *line.histories_since(anchor.data.fork), *rolled))
+        return Plan((*known.lineages[anchor.data.id], *rolled))
     exact = [lineage for lineage in known.lineages.values() if lineage[-1].shown_at == moment]
     if exact:
         return Plan(min(exact, key=lambda lineage: (len(lineage), -lineage[-1].id)))
@@ -329,11 +329,12 @@ def _next_towards(anchor: Anchor, line: Line, run: Run, place: int) -> set[int]:
     if previous.fork == line.fork:
         return {previous.id}
     between = run.cover(anchor.position, lambda stretch: stretch.last >= begins) if previous is not anchor.data else []
-    return {one.id for one in (anchor.data, *line.histories_since(anchor.data.fork), *between)}
+    return {one.id for one in (anchor.data, *line.told_since(anchor.data.fork), *between)}
 
 
 def leans_on(log: ChainSet, needed: ChainSet, completed: Iterable[ChainSet], rules: ChainRules) -> bool:
-    """Say what `needs` says of one log and one set, knowing only the completed fulls and differentials beside them.
+    """Say what `needs` says of one log and one set of its fork, knowing only the completed fulls and differentials
+    beside them.
 
     A log leans on the set it leads on from, unless a full or differential within it makes that unnecessary.
     """
@@ -351,12 +352,11 @@ def leans_on(log: ChainSet, needed: ChainSet, completed: Iterable[ChainSet], rul
 def logs_after(data: ChainSet, logs: Iterable[ChainSet], rules: ChainRules) -> list[ChainSet]:
     """Return the logs that continue a full or differential without a hole, oldest first; [] if none does (R-8.2).
 
-    Of a set whose database went on along another fork: the logs, and history files, up to the newest fork's last.
+    Of a set whose database went on along another fork: the logs up to the newest fork's last.
     """
     known = known_of([replace(data, kind=Kind.FULL)], logs, rules)
     ways = [(line, anchor, run) for line in known.lines for anchor in line.anchors if (run := line.run_at(anchor[0]))]
     if not ways:
         return []
     line, anchor, run = max(ways, key=lambda way: (len(way[0].limits), way[2].end))
-    rolled = [stretch.log for stretch in run.stretches if stretch.last > anchor.position]
-    return [*line.histories_since(data.fork), *rolled]
+    return [stretch.log for stretch in run.stretches if stretch.last > anchor.position]

@@ -1,7 +1,7 @@
 """Lines of a database's history: the logs along a fork and the forks before it, in runs without a hole. Pure.
 
 A Line is a fork of the database's history with the forks it came from, each as far as it counts. Only PostgreSQL's
-history files join forks; everywhere else a line is one fork. `backups.log_chain` asks the questions.
+logs say where their fork left another; everywhere else a line is one fork. `backups.log_chain` asks the questions.
 """
 
 from __future__ import annotations
@@ -75,6 +75,15 @@ def _reach(stretch: Stretch) -> tuple[int, datetime]:
     return stretch.last, stretch.until
 
 
+class Switch(NamedTuple):
+    """Where a fork left its parent, and from when on it speaks for the database; a log of the fork tells of it."""
+
+    at: datetime
+    parent: str
+    position: int
+    told_by: ChainSet
+
+
 class Anchor(NamedTuple):
     """A full or differential with everything it needs before it, at the position from which it needs logs."""
 
@@ -84,11 +93,15 @@ class Anchor(NamedTuple):
 
 @dataclass(frozen=True)
 class Line:
-    """A fork with the forks it came from. `limits`: fork -> where the line left it, None for its own fork."""
+    """A fork with the forks it came from.
+
+    `limits`: fork -> where the line left it, None for its own fork, which is the first; `switches`: those of all its forks
+    but the oldest.
+    """
 
     fork: str
     limits: Mapping[str, int | None]
-    histories: tuple[ChainSet, ...]
+    switches: Mapping[str, Switch]
     runs: Sequence[Run]
     anchors: Sequence[Anchor]
 
@@ -99,12 +112,16 @@ class Line:
 
     def starts(self, data: ChainSet) -> datetime:
         """From when on this line speaks for the database: since its fork began, for a set of a fork before."""
-        return data.shown_at if data.fork == self.fork else max(data.shown_at, self.histories[-1].shown_at)
+        return data.shown_at if data.fork == self.fork else max(data.shown_at, self.began_at)
 
-    def histories_since(self, fork: str) -> list[ChainSet]:
-        """Return the history files that lead from one of the line's forks to its own."""
-        forks = list(self.limits)  # newest first
-        return [history for history in self.histories if forks.index(history.fork) < forks.index(fork)]
+    @property
+    def began_at(self) -> datetime:
+        return self.switches[self.fork].at
+
+    def told_since(self, fork: str) -> list[ChainSet]:
+        """Return the logs without which nobody knows how the line's own logs hang together with those of a fork."""
+        forks = list(self.limits)
+        return [self.switches[between].told_by for between in forks[1 : forks.index(fork)]]
 
     def anchors_in(self, run: Run, before: int) -> Sequence[Anchor]:
         """Return the anchors that need logs from a position within the run and before another, in order."""
@@ -132,15 +149,19 @@ class Known:
 def known_of(sets: Iterable[ChainSet], logs: Iterable[ChainSet], rules: ChainRules) -> Known:
     lineages = lineages_of(sets, rules)
     by_fork: dict[str, list[ChainSet]] = {}
-    histories: dict[str, ChainSet] = {}
     for log in filter(is_placed, logs):
-        if log.is_history:
-            histories[log.fork] = log
-        else:
-            by_fork.setdefault(log.fork, []).append(log)
+        by_fork.setdefault(log.fork, []).append(log)
     data = [lineage[-1] for lineage in lineages.values()]
     forks = sorted({*by_fork, *(one.fork for one in data)})
-    return Known(lineages, tuple(_line(fork, by_fork, histories, data, rules) for fork in forks))
+    switches = {fork: switch for fork in by_fork if (switch := _switch_of(by_fork[fork]))}
+    return Known(lineages, tuple(_line(fork, by_fork, switches, data, rules) for fork in forks))
+
+
+def _switch_of(logs: Iterable[ChainSet]) -> Switch | None:
+    """Return where a fork left its parent, as soon as its logs know; None where they speak of different places."""
+    said = [Switch(log.forked_at, log.parent_fork, log.fork_position, log) for log in logs if log.parent_fork]
+    places = {(switch.parent, switch.position) for switch in said}
+    return min(said, key=lambda switch: (switch.at, switch.told_by.id)) if len(places) == 1 else None
 
 
 def lineages_of(sets: Iterable[ChainSet], rules: ChainRules) -> dict[int, tuple[ChainSet, ...]]:
@@ -168,24 +189,23 @@ def age(data: ChainSet) -> tuple[datetime, int]:
 def _line(
     fork: str,
     by_fork: Mapping[str, Sequence[ChainSet]],
-    histories: Mapping[str, ChainSet],
+    switches: Mapping[str, Switch],
     data: Sequence[ChainSet],
     rules: ChainRules,
 ) -> Line:
-    limits, past = _past(fork, histories)
+    limits = _limits(fork, switches)
+    past = {each: switches[each] for each in list(limits)[:-1]}
     logs = [log for each in limits for log in by_fork.get(each, ())]
     stretches = (_stretch(log, limits[log.fork], rules) for log in logs)
     return Line(fork, limits, past, _runs(filter(None, stretches)), _anchors(limits, data, rules))
 
 
-def _past(fork: str, histories: Mapping[str, ChainSet]) -> tuple[dict[str, int | None], tuple[ChainSet, ...]]:
+def _limits(fork: str, switches: Mapping[str, Switch]) -> dict[str, int | None]:
     limits: dict[str, int | None] = {fork: None}
-    past: list[ChainSet] = []
-    while (history := histories.get(fork)) and history.parent_fork not in limits:
-        past.insert(0, history)
-        fork, left_at = history.parent_fork, history.first
-        limits[fork] = min([left_at, *(limit for limit in limits.values() if limit is not None)])
-    return limits, tuple(past)
+    while (switch := switches.get(fork)) and switch.parent not in limits:
+        fork = switch.parent
+        limits[fork] = min([switch.position, *(limit for limit in limits.values() if limit is not None)])
+    return limits
 
 
 def _stretch(log: ChainSet, limit: int | None, rules: ChainRules) -> Stretch | None:

@@ -159,6 +159,8 @@ def _has_dependents_near(copy: Copy, beside: QuerySet[Copy]) -> bool:
     Only the latter is needed past the dates, which follow every chain to its end; all else may be far away.
     """
     logs = beside.filter(set__kind=Kind.LOG, set__fork=copy.set.fork)
+    if windows.that_cross(beside).exclude(set__fork=copy.set.fork).exists():
+        return True  # the first log of a fork needs everything from a backup on the fork that it left
     if logs.exclude(state=CopyState.COMPLETED).filter(expires_at__lte=clock.now()).exists():
         return True
     rules = engine_of(copy.set.instance.engine).chain_rules

@@ -84,6 +84,8 @@ def follows_on(found: BackupSet, store: Store, own: datetime) -> bool:
         return False
     rules = engine_of(found.instance.engine).chain_rules
     [before], [log] = (windows.set_chain(BackupSet.objects.filter(pk=one.pk), rules) for one in (newest, found))
+    if before.fork != log.fork:  # the first log of a fork needs more than the one before it
+        return False
     if not log_chain.follows(before, log, rules) or rules.span(log)[1] <= rules.span(before)[1]:
         return False
     beside = SetFile.objects.filter(file__set_files__set=found).exclude(set=found)

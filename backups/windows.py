@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from backups import log_chain
 from backups.engines import engine_of
@@ -71,6 +71,9 @@ class Recorded(NamedTuple):
     checkpoint_position: int | None
     base_position: int | None
     fork: str
+    parent_fork: str
+    fork_position: int | None
+    forked_at: datetime | None
     set_guid: str
     base_guid: str
     is_copy_only: bool
@@ -88,6 +91,11 @@ def chain_of(instance: Instance, store: Store, database: str) -> Chain:
 
 def copies_of(instance: Instance, store: Store, database: str) -> QuerySet[Copy]:
     return Copy.objects.filter(set__instance=instance, set__database=database, destination_store=store)
+
+
+def that_cross(copies: QuerySet[Copy]) -> QuerySet[Copy]:
+    """Return the copies of first logs of a fork: they hold the place where it left another one."""
+    return copies.filter(set__kind=Kind.LOG, set__first_position__lte=F("set__fork_position"))
 
 
 def chain_sets(copies: QuerySet[Copy], rules: ChainRules) -> list[ChainSet]:
@@ -244,6 +252,8 @@ def extend(copy: Copy) -> None:
 
 def _lengthen(copy: Copy, instance: Instance, store: Store, database: str) -> bool:
     rules = engine_of(instance.engine).chain_rules
+    if _joins_forks(copy, copies_of(instance, store, database).restorable()):
+        return False
     intervals = RestorableInterval.objects.filter(instance=instance, store=store, database=database, fork=copy.set.fork)
     newest = intervals.exclude(reached=None).order_by("-reached", "-ended_at").first()
     readable = (
@@ -264,6 +274,20 @@ def _lengthen(copy: Copy, instance: Instance, store: Store, database: str) -> bo
         return False
     _run_on(newest, end, intervals)
     return True
+
+
+def _joins_forks(copy: Copy, readable: QuerySet[Copy]) -> bool:
+    """Whether a log may change more than the end of its own fork's interval: where one fork left another."""
+    found = copy.set
+    if that_cross(readable).filter(set__parent_fork=found.fork).exists():
+        return True
+    if not found.parent_fork:
+        return False
+    if found.first_position is None or found.first_position <= found.fork_position:
+        return True
+    said = {f"set__{name}": getattr(found, name) for name in ("fork", "parent_fork", "fork_position")}
+    same = readable.filter(**said, set__forked_at__lte=found.forked_at).exclude(pk=copy.pk)
+    return not same.exists()
 
 
 def _arrived_before(

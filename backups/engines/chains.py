@@ -19,8 +19,10 @@ class ChainSet:
 
     A log holds the changes from `first` up to, not including, `last`, and everything that was committed until
     `until_time`. A full or differential shows the database at `until_time` (or a little before, never after); its
-    positions are None where no log can continue it (a logical dump). A log with a `parent_fork` is a history file: it
-    says that `fork` began on `parent_fork` at `first`, at `until_time`.
+    positions are None where no log can continue it (a logical dump).
+
+    A log may say where its fork left another: at `fork_position` of `parent_fork`, which holds everything that was
+    committed until `forked_at`; from then on its own fork speaks for the database. All of a fork's logs say the same.
     """
 
     id: int
@@ -34,14 +36,12 @@ class ChainSet:
     base: int | None = None
     fork: str = ""
     parent_fork: str = ""
+    fork_position: int | None = None
+    forked_at: datetime | None = None
     set_guid: str = ""
     base_guid: str = ""
     is_copy_only: bool = False
     is_completed: bool = True
-
-    @property
-    def is_history(self) -> bool:
-        return bool(self.parent_fork)
 
     @property
     def shown_at(self) -> datetime:
@@ -79,12 +79,15 @@ class Recorded(Protocol):
     checkpoint_position: int | None
     base_position: int | None
     fork: str
+    parent_fork: str
+    fork_position: int | None
+    forked_at: datetime | None
     set_guid: str
     base_guid: str
     is_copy_only: bool
 
 
-def chain_set(id: int, recorded: Recorded, rules: ChainRules, *, parent_fork="", is_completed=True) -> ChainSet:
+def chain_set(id: int, recorded: Recorded, rules: ChainRules, *, is_completed: bool = True) -> ChainSet:
     """Return what chains look at of one set; `id` is whatever the caller knows it by (a set's or a copy's key)."""
     from_time, until_time = rules.times(recorded.kind, recorded.started_at, recorded.finished_at)
     return ChainSet(
@@ -98,7 +101,9 @@ def chain_set(id: int, recorded: Recorded, rules: ChainRules, *, parent_fork="",
         checkpoint=recorded.checkpoint_position,
         base=recorded.base_position,
         fork=recorded.fork,
-        parent_fork=parent_fork,
+        parent_fork=recorded.parent_fork,
+        fork_position=recorded.fork_position,
+        forked_at=recorded.forked_at,
         set_guid=recorded.set_guid,
         base_guid=recorded.base_guid,
         is_copy_only=recorded.is_copy_only,

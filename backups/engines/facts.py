@@ -46,6 +46,9 @@ class SetFacts:
     Times are aware UTC. Positions are integers that order the engine's history (SQL Server: LSN as msdb prints it),
     None where the kind has none. GUIDs are lower-case with hyphens, "" when there is none. `offset` and `length` say
     where the set lies in its file; `size_bytes` is what the engine says it wrote over all stripes.
+
+    Where the history that a log is of left another one: at `fork_position` of `parent_fork`, with everything that was
+    committed there until `forked_at`; "" and None where it never did, or nobody knows.
     """
 
     database: str
@@ -58,6 +61,9 @@ class SetFacts:
     checkpoint_position: int | None = None
     base_position: int | None = None
     fork: str = ""
+    parent_fork: str = ""
+    fork_position: int | None = None
+    forked_at: datetime | None = None
     set_guid: str = ""
     family_guid: str = ""
     base_guid: str = ""

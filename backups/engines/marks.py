@@ -40,6 +40,11 @@ class Marks:
         self._pairs = [] if before is None else [pair for pair in self._pairs if pair[0] > before]
         self._write()
 
+    def forget_beyond(self, position: int) -> None:
+        """What lies there now is another history's, of which the old marks know nothing."""
+        self._pairs = [pair for pair in self._pairs if pair[0] <= position]
+        self._write()
+
     def _write(self) -> None:
         draft = self._path.with_suffix(".draft")
         draft.write_text(json.dumps([(at, when.isoformat()) for at, when in self._pairs]))

@@ -29,12 +29,14 @@ def refuse_tight(request: RestoreRequest, needed: int) -> None:
 
 def usable_logs(base: SetFacts, logs: Sequence[Source], until: datetime | None, rules: ChainRules) -> list[Source]:
     """The logs that follow the backup without hole, by position; raises Refusal where a hole comes before `until`."""
-    reached, covered, usable = base.last_position, base.finished_at, []
+    reached, covered, fork, usable = base.last_position, base.finished_at, base.fork, []
     needed = rules.logs_from(chain_set(0, base, rules))
     for log in logs:
         first, last = rules.span(chain_set(0, log.facts, rules))
         if needed is None or last <= needed:
             continue
+        if log.facts.parent_fork and log.facts.fork != fork:  # what the former fork has beyond does not count
+            reached, covered = min(reached, log.facts.fork_position), min(covered, log.facts.forked_at)
         if first > reached:
             if until and until <= covered:
                 break
@@ -45,7 +47,7 @@ def usable_logs(base: SetFacts, logs: Sequence[Source], until: datetime | None, 
                 "Restore to a moment before the gap.",
                 "until",
             )
-        reached, covered = max(reached, last), max(covered, log.facts.finished_at)
+        reached, covered, fork = max(reached, last), max(covered, log.facts.finished_at), log.facts.fork
         usable.append(log)
     if until and not usable and until > base.finished_at:
         raise Refusal("MomentNotReached", "No log reaches this moment.", "Restore to an earlier one.", "until")

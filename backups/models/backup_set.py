@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from backups.engines import engine_of
 from backups.models.fields import PositionField, StoreKeyField
@@ -93,6 +93,9 @@ class BackupSet(models.Model):
     checkpoint_position = PositionField(null=True)
     base_position = PositionField(null=True)
     fork = models.CharField(max_length=40, blank=True)
+    parent_fork = models.CharField(max_length=40, blank=True)  # which this log's fork left, where and when
+    fork_position = PositionField(null=True)
+    forked_at = models.DateTimeField(null=True)
     set_guid = models.CharField(max_length=40, blank=True)
     family_guid = models.CharField(max_length=40, blank=True)
     base_guid = models.CharField(max_length=40, blank=True)
@@ -114,12 +117,17 @@ class BackupSet(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["instance", "set_guid"], condition=~Q(set_guid=""), name="set_found_once"),
+            models.CheckConstraint(
+                condition=Q(parent_fork="") | Q(fork_position__isnull=False, forked_at__isnull=False),
+                name="fork_left_somewhere",
+            ),
         ]
         indexes = [
             models.Index(fields=["instance", "-finished_at", "-id"]),
             models.Index(fields=["-finished_at", "-id"], name="set_by_age"),
             models.Index(fields=["instance", "database", "kind", "-finished_at"], name="set_newest"),
             models.Index(fields=["id"], condition=Q(weighed_at=None), name="set_to_weigh"),
+            models.Index(fields=["instance"], condition=Q(first_position__lte=F("fork_position")), name="set_crosses"),
         ]
 
     def __str__(self) -> str:

@@ -26,6 +26,8 @@ STEPS = {
     "log_that_overlaps": 1,
     "log_of_another_tool": 1,
     "restored_in_place": 1,
+    "promoted": 1,
+    "goes_on_alone": 1,
     "lose": 1,
     "still_copying": 1,
 }
@@ -50,8 +52,22 @@ class Taken:
         return self.set.kind == Kind.LOG
 
 
+@dataclass(frozen=True)
+class Alone:
+    """A former primary: its fork and content, how much of it was logged and until when, when it was seen last."""
+
+    fork: int
+    content: list[int]
+    archived: int
+    logged_until: int
+    seen: int
+
+
 class Life:
-    """One history. `moments[second]` is the fork and the transactions in the database at the end of that second."""
+    """One history. `moments[second]` is the fork and the transactions in the database at the end of that second.
+
+    `beside[second]`: what other forks say of it: one that goes on alone, or the next one of a moment that it knows.
+    """
 
     crosses_forks = False
     needs_its_own_log = False
@@ -65,6 +81,7 @@ class Life:
         self.logged_until = 0
         self.base: Taken | None = None
         self.moments: list[tuple[int, Content]] = [(0, frozenset())]
+        self.beside: dict[int, dict[int, Content]] = {}
         self.taken: list[Taken] = []
         self.count = 0
         self.dice = 0
@@ -160,6 +177,7 @@ class Life:
             from_time=at(self.logged_until),
             until_time=at(until),
             fork=str(self.fork),
+            **self.origin(self.fork),
         )
         shows, before = frozenset(self.content), frozenset(self.content[:first])
         if truncates:
@@ -186,6 +204,16 @@ class Life:
         self.pass_second()
         self.logged_until = self.now
 
+    def origin(self, fork: int) -> dict[str, object]:
+        """What a log says of where its fork left another one."""
+        return {}
+
+    def promoted(self) -> None:
+        self.idle()
+
+    def goes_on_alone(self) -> None:
+        self.idle()
+
     def lose(self) -> None:
         if self.taken:
             del self.taken[self.throw(len(self.taken))]
@@ -211,22 +239,33 @@ class Life:
     def present(self) -> list[Taken]:
         return [taken for taken in self.taken if taken.set.is_completed]
 
+    def lived(self, second: int) -> dict[int, Content]:
+        """Return what each fork that speaks for a second had in its database then."""
+        fork, content = self.moments[second]
+        return {fork: content} | self.beside.get(second, {})
+
     def can_be_had(self, second: int) -> bool:
+        shown = any(data.set.shown_at == at(second) for data in self._whole())
+        return shown or bool(self.can_be_had_on(second))
+
+    def can_be_had_on(self, second: int) -> list[int]:
+        """Return the forks on which logs lead to a second."""
+        forks, whole = self.lived(second), self._whole()
+        return [fork for fork in forks if any(self._leads_to(second, fork, one) for one in whole)]
+
+    def _whole(self) -> list[Taken]:
         present = self.present()
         ids = {taken.set.id for taken in present}
-        whole = [one for one in present if not one.is_log and (one.base is None or one.base.set.id in ids)]
-        return any(self._leads_to(second, one, present) for one in whole)
+        return [one for one in present if not one.is_log and (one.base is None or one.base.set.id in ids)]
 
-    def _leads_to(self, second: int, data: Taken, present: Sequence[Taken]) -> bool:
-        if data.set.shown_at == at(second):
-            return True
+    def _leads_to(self, second: int, fork: int, data: Taken) -> bool:
         if data.set.shown_at > at(second):
             return False
-        fork = self.moments[second][0]
+        present = self.present()
         path = self.path(fork, present)
         if int(data.set.fork) not in path:
             return False
-        logs = [one for one in present if one.is_log and not one.set.is_history and int(one.set.fork) in path]
+        logs = [one for one in present if one.is_log and int(one.set.fork) in path]
         pool = frozenset().union(*(one.holds for one in logs))
         own = data.before if self.needs_its_own_log else data.shows
         return any(
@@ -236,9 +275,9 @@ class Life:
         )
 
     def path(self, fork: int, present: Sequence[Taken]) -> list[int]:
-        """Return the forks whose logs count for one: itself, and those that history files lead back to."""
+        """Return the forks whose logs count for one: itself, and those that its logs say it came from."""
         found = [fork]
-        parents = {int(one.set.fork): int(one.set.parent_fork) for one in present if one.set.is_history}
+        parents = {int(one.set.fork): int(one.set.parent_fork) for one in present if one.set.parent_fork}
         while found[-1] in parents:
             found.append(parents[found[-1]])
         return found
@@ -246,14 +285,12 @@ class Life:
     def replay(self, plan: Sequence[ChainSet], second: int) -> Content:
         """Restore as a server would, refusing what does not fit, and return the transactions in the new database."""
         by_id = {taken.set.id: taken for taken in self.taken}
-        target = self.moments[second][1]
+        target = self.lived(second).get(int(plan[-1].fork), self.moments[second][1])
         state: Content = frozenset()
         applied: Taken | None = None
         logged: Content | None = None
         for taken in (by_id[one.id] for one in plan):
             assert taken.set.is_completed
-            if taken.set.is_history:
-                continue
             if not taken.is_log:
                 assert taken.base is applied
                 applied, state = taken, state | taken.holds
@@ -274,22 +311,75 @@ class PostgresqlLife(Life):
     crosses_forks = True
     needs_its_own_log = True
 
+    def __init__(self, engine: str) -> None:
+        super().__init__(engine)
+        self.places: dict[int, tuple[int, int, int]] = {}  # fork: the one it left, at how many transactions, since when
+        self.logged: dict[int, int] = {}
+        self.alone: Alone | None = None
+
+    def origin(self, fork: int) -> dict[str, object]:
+        if fork not in self.places:
+            return {}
+        parent, place, since = self.places[fork]
+        return {"parent_fork": str(parent), "fork_position": self.position(place), "forked_at": at(since)}
+
+    def log(self, *, repeats: int = 0, truncates: bool = True) -> None:
+        self.logged[self.fork] = len(self.content)
+        super().log(repeats=repeats, truncates=truncates)
+
     def restored_in_place(self) -> None:
         old = self.fork
         super().restored_in_place()
-        place = self.position(len(self.content))
+        self._begin_fork(old, self.now)
+        self.alone = None
+
+    def promoted(self) -> None:
+        """A standby takes over, without what had not come to it; all that was delivered had."""
+        old, since, whole = self.fork, self.logged_until, list(self.content)
+        self.alone = Alone(old, whole, self.archived, since, self.now)
+        kept = max(self.archived, self.logged.get(old, 0), len(whole) - self.throw(4))
+        lost = frozenset(whole[kept:])
+        del self.content[kept:]
+        self.fork, self.forks, self.base = self.forks, self.forks + 1, None
+        self._begin_fork(old, since)
+        for second in range(since, len(self.moments)):
+            self.beside.setdefault(second, {})[self.fork] = self.lived(second)[old] - lost
+        self.pass_second()
+
+    def _begin_fork(self, old: int, since: int) -> None:
+        """A fork that was left before it had a log is no parent: the next one's first log holds what it had."""
+        place = len(self.content)
+        if old not in self.logged and old in self.places:
+            old, left, _ = self.places[old]
+            place, self.alone = min(place, left), None
+        self.places[self.fork] = old, place, since
+        self.archived = max(0, min(place, self.archived) - self.throw(3))  # its first segment repeats the old one's
+
+    def goes_on_alone(self) -> None:
+        """A former primary writes on and its log arrives: a history of its own, beside the one that counts."""
+        if self.alone is None:
+            self.idle()
+            return
+        was, self.alone = self.alone, None
+        self.pass_second()
+        content = [*was.content, *(self.number() for _ in range(1 + self.throw(3)))]
+        for second in range(was.seen + 1, self.now):
+            self.beside.setdefault(second, {})[was.fork] = frozenset(was.content)
+        self.beside.setdefault(self.now, {})[was.fork] = frozenset(content)
         made = ChainSet(
             id=self.number(),
             kind=Kind.LOG,
-            first=place,
-            last=place,
+            first=self.position(was.archived),
+            last=self.position(len(content)),
             finished_at=at(self.now),
+            from_time=at(was.logged_until),
             until_time=at(self.now),
-            fork=str(self.fork),
-            parent_fork=str(old),
+            fork=str(was.fork),
+            **self.origin(was.fork),
         )
-        self.taken.append(Taken(made, frozenset(), frozenset(self.content), frozenset(self.content)))
-        self.archived = max(0, self.archived - self.throw(3))  # the new fork's first segment repeats the old one's
+        before, held = frozenset(content[: was.archived]), frozenset(content[was.archived :])
+        self.taken.append(Taken(made, held, frozenset(content), before))
+        self.alone = Alone(was.fork, content, len(content), self.now, self.now)
 
 
 class MariadbLife(Life):

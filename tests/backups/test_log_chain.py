@@ -36,8 +36,9 @@ def log(id: int, first: int, last: int, since: int, until: int, **more: object) 
     return ChainSet(id, Kind.LOG, first, last, at(until), at(since), at(until), **more)
 
 
-def history(id: int, fork: str, parent: str, place: int, second: int) -> ChainSet:
-    return log(id, place, place, second, second, fork=fork, parent_fork=parent)
+def left(parent: str, place: int, second: int) -> dict[str, object]:
+    """What the logs of a fork say of where it left another one."""
+    return {"parent_fork": parent, "fork_position": place, "forked_at": at(second)}
 
 
 def seconds(intervals: list[log_chain.Interval]) -> list[tuple[int, int]]:
@@ -249,7 +250,7 @@ def promoted() -> tuple[list[ChainSet], list[ChainSet]]:
     """A second timeline leaves the first at 220, while the first goes on to 260."""
     logs = [replace(one, fork="1") for one in LOGS]
     second = [log(6, 200, 280, 36, 50, fork="2"), log(7, 280, 300, 50, 60, fork="2")]
-    return [replace(FULL, fork="1")], [*logs, history(5, "2", "1", 220, 36), *second]
+    return [replace(FULL, fork="1")], [*logs, *(replace(one, **left("1", 220, 36)) for one in second)]
 
 
 def test_a_new_timeline_continues_an_old_one_at_its_switch_point():
@@ -257,8 +258,37 @@ def test_a_new_timeline_continues_an_old_one_at_its_switch_point():
     assert seconds(log_chain.window(sets, logs, PG)) == [(10, 40), (36, 60)]
     assert log_chain.gaps(sets, logs, PG) == []
     assert ids(log_chain.plan_for(at(35), sets, logs, PG)) == [1, 2, 3, 4]
-    assert ids(log_chain.plan_for(at(55), sets, logs, PG)) == [1, 5, 2, 3, 6, 7]
-    assert log_chain.follows(logs[2], logs[3], PG) and log_chain.follows(logs[3], logs[4], PG)
+    assert ids(log_chain.plan_for(at(55), sets, logs, PG)) == [1, 2, 3, 6, 7]
+    assert [log_chain.follows(logs[place], logs[place + 1], PG) for place in (1, 2, 3)] == [True, True, True]
+
+
+def test_only_the_log_that_holds_the_switch_follows_the_old_timeline():
+    _, logs = promoted()
+    assert log_chain.follows(logs[1], logs[3], PG)
+    assert not log_chain.follows(logs[1], replace(logs[3], first=221), PG)
+    assert not log_chain.follows(logs[2], replace(logs[3], first=230, fork_position=220), PG)
+
+
+def test_a_promotion_leaves_no_moment_out():
+    """What the old timeline's last whole log does not hold, the new one's first does."""
+    old = [replace(one, fork="1") for one in LOGS[:2]]
+    new = [log(6, 200, 280, 30, 50, fork="2", **left("1", 220, 30))]
+    sets = [replace(FULL, fork="1")]
+    assert seconds(log_chain.window(sets, [*old, *new], PG)) == [(10, 30), (30, 50)]
+    assert ids(log_chain.plan_for(at(35), sets, [*old, *new], PG)) == [1, 2, 3, 6]
+
+
+def test_where_logs_disagree_on_the_switch_nothing_leads_across():
+    """Two servers have begun a timeline of the same number: whose logs these are nobody knows."""
+    sets, logs = promoted()
+    other = replace(logs[-1], fork_position=240)
+    assert seconds(log_chain.window(sets, [*logs[:-1], other], PG)) == [(10, 40)]
+
+
+def test_the_first_to_know_says_when_a_timeline_began():
+    sets, logs = promoted()
+    later = replace(logs[-1], forked_at=at(55))
+    assert seconds(log_chain.window(sets, [*logs[:-1], later], PG)) == [(10, 40), (36, 60)]
 
 
 def test_a_hole_between_two_timelines_begins_at_the_switch():
@@ -272,12 +302,13 @@ def test_a_hole_between_two_timelines_begins_at_the_switch():
 
 def test_where_two_timelines_lived_at_once_the_newer_counts():
     sets, logs = promoted()
-    assert ids(log_chain.plan_for(at(38), sets, logs, PG)) == [1, 5, 2, 3, 6]
+    assert ids(log_chain.plan_for(at(38), sets, logs, PG)) == [1, 2, 3, 6]
 
 
-def test_without_its_history_file_a_timeline_leads_nowhere():
+def test_a_timeline_of_which_nobody_knows_where_it_began_leads_nowhere():
+    """Logs that were received before that was written down."""
     sets, logs = promoted()
-    without = [one for one in logs if not one.is_history]
+    without = [replace(one, parent_fork="", fork_position=None, forked_at=None) for one in logs]
     assert seconds(log_chain.window(sets, without, PG)) == [(10, 40)]
     (gap,) = log_chain.gaps(sets, without, PG)
     assert (gap.reached_fork, gap.fork, gap.begins) == ("1", "2", 200)
@@ -286,7 +317,7 @@ def test_without_its_history_file_a_timeline_leads_nowhere():
 def test_a_set_taken_after_the_switch_is_of_no_use_to_the_new_timeline():
     sets, logs = promoted()
     later = data(8, 225, 230, 37, fork="1")
-    assert ids(log_chain.plan_for(at(55), [*sets, later], logs, PG)) == [1, 5, 2, 3, 6, 7]
+    assert ids(log_chain.plan_for(at(55), [*sets, later], logs, PG)) == [1, 2, 3, 6, 7]
 
 
 def test_an_incremental_may_stand_on_an_incremental():
@@ -344,9 +375,9 @@ def test_a_full_that_is_still_queued_releases_nothing():
     assert log_chain.needs([FULL, second], LOGS, SQL) == {2: {1}, 3: {2}, 4: {5, 3}}
 
 
-def test_a_new_timeline_keeps_the_history_file_and_the_old_ones_logs():
+def test_a_new_timeline_keeps_the_old_ones_logs():
     sets, logs = promoted()
-    assert log_chain.needs(sets, logs, PG) == {2: {1}, 3: {2}, 4: {3}, 6: {1, 5, 2, 3}, 7: {6}}
+    assert log_chain.needs(sets, logs, PG) == {2: {1}, 3: {2}, 4: {3}, 6: {1, 2, 3}, 7: {6}}
 
 
 def test_retention_keeps_what_the_last_log_needs():
@@ -400,6 +431,7 @@ def agree(life: Life) -> None:
         assert (plan.refusal is None) == expected, (second, plan)
         if expected:
             check_plan(life, plan, second)
+            assert int(plan.sets[-1].fork) == max(life.can_be_had_on(second), default=int(plan.sets[-1].fork)), second
             last = (plan, second)
     if last:
         losing_any_one_is_noticed(life, *last)
@@ -411,7 +443,7 @@ def agree(life: Life) -> None:
 def check_plan(life: Life, plan: log_chain.Plan, second: int) -> None:
     restored = life.replay(plan.sets, second)
     if any(one.kind == Kind.LOG for one in plan.sets):
-        assert restored == life.moments[second][1], second
+        assert restored == life.lived(second)[int(plan.sets[-1].fork)], second
         assert plan.sets[-1].until_time >= at(second)
     else:
         assert plan.sets[-1].shown_at == at(second)
@@ -450,9 +482,9 @@ def check_needs(life: Life) -> None:
     needs = log_chain.needs(sets, logs, life.rules)
     for one in logs:
         second = _second(one.until_time)
-        if one.is_history or life.moments[second][0] != int(one.fork) or is_held_by_another(one, logs, life):
+        if int(one.fork) not in life.lived(second) or is_held_by_another(one, logs, life):
             continue
-        if not life.can_be_had(second) or one.id not in needs:
+        if int(one.fork) != max(life.can_be_had_on(second), default=None) or one.id not in needs:
             continue
         kept = closure(one.id, needs)
         plan = log_chain.plan_for(at(second), *([a for a in b if a.id in kept] for b in (sets, logs)), life.rules)

@@ -49,6 +49,7 @@ class Outgoing:
         started = spool.journal.covered or spool.marks.first()
         reached = spool.marks.reached_by(last) or started
         spool.write(
+            branch=spool.branch_of(segments[0].timeline, started),
             pending=Pending(
                 guid=str(uuid.uuid4()),
                 timeline=segments[0].timeline,
@@ -56,7 +57,7 @@ class Outgoing:
                 last=last,
                 started_at=started,
                 finished_at=max(started, reached),
-            )
+            ),
         )
 
     def _hand_over(self) -> None:
@@ -80,6 +81,7 @@ def together_of(waiting: list[Segment]) -> list[Segment]:
 
 def facts_of(journal: Journal, length: int) -> SetFacts:
     piece: Pending = journal.pending
+    branch = journal.branch
     return SetFacts(
         database="",
         kind=Kind.LOG,
@@ -89,6 +91,9 @@ def facts_of(journal: Journal, length: int) -> SetFacts:
         first_position=piece.first,
         last_position=piece.last,
         fork=str(piece.timeline),
+        parent_fork=str(branch.parent) if branch else "",
+        fork_position=branch.position if branch else None,
+        forked_at=branch.at if branch else None,
         set_guid=piece.guid,
         has_checksums=True,
         compressed=True,

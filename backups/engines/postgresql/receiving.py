@@ -17,7 +17,7 @@ from backups.engines.postgresql.connecting import connect, password_file, tool_e
 from backups.engines.postgresql.marks import ask
 from backups.engines.postgresql.outgoing import Deliver, Outgoing
 from backups.engines.postgresql.refusals import LOG_REASONS, refusal_from
-from backups.engines.postgresql.server import identify, look, why_not
+from backups.engines.postgresql.server import look, standing, why_not
 from backups.engines.postgresql.slots import look_at, make_slot, refuse_lost, slot_name, wait_until_free
 from backups.engines.postgresql.spool import Spool
 from backups.engines.postgresql.tools import tools_for
@@ -29,9 +29,9 @@ MARK_SECONDS = 1.0
 
 OPTIONS = ("--synchronous", "--no-loop", "--no-password", "--status-interval=5")
 
-ABOUT_THE_SERVER = """
-SELECT (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'),
-       has_function_privilege('pg_catalog.pg_switch_wal()', 'EXECUTE') AND NOT pg_is_in_recovery(),
+MAY_SWITCH = "has_function_privilege('pg_catalog.pg_switch_wal()', 'EXECUTE') AND NOT pg_is_in_recovery()"
+ABOUT_THE_SERVER = f"""
+SELECT (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'), {MAY_SWITCH},
        current_setting('max_slot_wal_keep_size') = '-1'
 """
 MAY_NOT_SWITCH = (
@@ -109,10 +109,11 @@ class ServerSide:
             self.marked = time.monotonic()
 
     def switch(self) -> None:
-        """End a segment that has something in it and has waited long enough."""
+        """End a segment that has something in it and has waited long enough; a standby may have become a primary."""
         begun = self.position % self.spool.journal.segment_bytes > 0
-        if self.may_switch and begun and time.monotonic() - self.switched >= self.flush_seconds:
-            self.session.execute("SELECT pg_switch_wal()")
+        if begun and time.monotonic() - self.switched >= self.flush_seconds:
+            if self.session.execute(f"SELECT {MAY_SWITCH}").fetchone()[0]:
+                self.session.execute("SELECT pg_switch_wal()")
             self.switched = time.monotonic()
 
     def tell(self, heard: Callable[[datetime], object]) -> None:
@@ -130,14 +131,17 @@ def _prepare(
     found = look(session)
     why_not(found)
     segment_bytes, may_switch, keeps_forever = session.execute(ABOUT_THE_SERVER).fetchone()
-    spool.belong_to(identify(connection), segment_bytes, found.version)
+    where = standing(connection)
+    spool.belong_to(where.identity, segment_bytes, found.version)
     slot = look_at(session, name)
     if slot is None:
-        spool.begin_anew()
+        if not (spool.is_new(where) and spool.leads_to(where)):  # once: what it has removed stays removed
+            spool.begin_anew()
         make_slot(session, name)
     else:
         refuse_lost(slot, name)
         wait_until_free(session, name)
+    spool.meet(where)
     server = ServerSide(session, spool, found.major, flush_seconds, may_switch, keeps_forever)
     server.mark()
     return server

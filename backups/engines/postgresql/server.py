@@ -116,11 +116,33 @@ def remarks(found: Look, unseen: int = 0) -> list[str]:
     return said
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Which server this is (its system identifier), on which timeline, and that timeline's history file, "" for 1."""
+
+    identity: str
+    timeline: int
+    history: str = ""
+
+
 def identify(connection: Connection) -> str:
     """Open a replication connection, as the backup will; returns the server's system identifier."""
+    return standing(connection).identity
+
+
+def standing(connection: Connection) -> Standing:
+    """Open a replication connection and ask where in its history the server is."""
     with closing(connect(connection, replication="true")) as session:
-        identity = session.execute("IDENTIFY_SYSTEM").fetchone()[0]
-    return identity.decode() if isinstance(identity, bytes) else identity
+        identity, timeline = (_text(said) for said in session.execute("IDENTIFY_SYSTEM").fetchone()[:2])
+        if int(timeline) == 1:
+            return Standing(identity, 1)
+        history = session.execute(f"TIMELINE_HISTORY {int(timeline)}").fetchone()[1]
+    return Standing(identity, int(timeline), _text(history))
+
+
+def _text(said: object) -> str:
+    """A replication connection gives text, or bytes where it names no type."""
+    return said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
 
 
 def hold_slot(session: psycopg.Connection[Any]) -> str:

@@ -21,10 +21,11 @@ from backups.engines.durable import write_durably
 from backups.engines.marks import Marks
 from backups.engines.postgresql.pieces import ENDING, pack
 from backups.engines.postgresql.segments import Segment, history_name, named
+from backups.engines.postgresql.server import Standing
+from backups.engines.postgresql.timelines import Branch, ancestors_in, child_of, left_at, parent_of
 from regions.refusals import Refusal
 
 PARTIAL = ".partial"
-HISTORY_ENDING = ".history"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,10 @@ class Pending:
 
 @dataclass(frozen=True)
 class Journal:
-    """`delivered` and `timeline` are where the next piece begins; `covered` is the last moment a piece has claimed."""
+    """`delivered` and `timeline` are where the next piece begins; `covered` is the last moment a piece has claimed.
+
+    `met` is the timeline that the server was on, `branch` where the newest piece's timeline left another one.
+    """
 
     server: str
     segment_bytes: int
@@ -54,6 +58,8 @@ class Journal:
     delivered: int = 0
     covered: datetime | None = None
     pending: Pending | None = None
+    met: int = 0
+    branch: Branch | None = None
 
 
 class Spool:
@@ -174,16 +180,62 @@ class Spool:
     def begin_anew(self) -> None:
         """The slot is a new one: forget where the old one was, so that the tool begins where the new one does."""
         for entry in os.scandir(self.wal):
-            if not entry.name.endswith(HISTORY_ENDING):
-                os.unlink(entry)
-        self.write(timeline=0, delivered=0, covered=None, pending=None)
+            os.unlink(entry)
+        self.write(timeline=0, delivered=0, covered=None, pending=None, branch=None)
         self.marks.forget()
+
+    # ---- from one timeline to the next
+
+    def branch_of(self, timeline: int, began: datetime) -> Branch | None:
+        """Where a timeline left another: before its first piece, which `began` where the last one ended or we did."""
+        known = self.journal.branch
+        if known and known.timeline == timeline:
+            return known
+        history = self.wal / history_name(timeline)
+        ancestors = ancestors_in(history.read_text("utf-8", "replace")) if history.exists() else []
+        left = parent_of(ancestors, self.journal.segment_bytes)
+        return Branch(timeline, left.timeline, left.position, began) if left else None
+
+    def leads_to(self, where: Standing) -> bool:
+        """Whether the server has gone on along a newer timeline, which left the one that we have delivered of."""
+        is_newer = where.timeline > self.journal.timeline
+        return is_newer and left_at(ancestors_in(where.history), self.journal.timeline) is not None
+
+    def is_new(self, where: Standing) -> bool:
+        """Whether the server was not yet on this timeline when we met it last."""
+        return where.timeline > self.journal.met
+
+    def meet(self, where: Standing) -> None:
+        """Go on along the server's timeline, from where it left ours; safe to repeat.
+
+        Delivered beyond that place, ours was another history (a former primary's, or one that was restored over): what
+        is known of the time begins anew.
+        """
+        ancestors, journal = ancestors_in(where.history), self.journal
+        if self.leads_to(where):
+            left = left_at(ancestors, journal.timeline)
+            if self.is_new(where):
+                self.marks.forget_beyond(left)
+            if journal.delivered > left:
+                self.begin_anew()
+            if journal.delivered >= left:
+                self._begin_with(child_of(ancestors, journal.timeline, where.timeline), left)
+        self.write(met=where.timeline)
+
+    def _begin_with(self, timeline: int, left: int) -> None:
+        """Let the tool begin with the segment that holds the place: it cannot ask for what comes after an end."""
+        for entry in os.scandir(self.wal):
+            os.unlink(entry)
+        self.write(timeline=timeline, delivered=left - left % self.journal.segment_bytes)
+        self._leave_bookmark()
 
 
 def _journal_from(told: dict[str, Any]) -> Journal:
-    pending = told.pop("pending")
-    if pending:
+    if pending := told.get("pending"):
         times = {name: datetime.fromisoformat(pending[name]) for name in ("started_at", "finished_at")}
-        pending = Pending(**{**pending, **times})
-    covered = told.pop("covered")
-    return Journal(**told, covered=datetime.fromisoformat(covered) if covered else None, pending=pending)
+        told["pending"] = Pending(**{**pending, **times})
+    if branch := told.get("branch"):
+        told["branch"] = Branch(**{**branch, "at": datetime.fromisoformat(branch["at"])})
+    if covered := told.get("covered"):
+        told["covered"] = datetime.fromisoformat(covered)
+    return Journal(**told)

@@ -40,9 +40,10 @@ def keep_in(far: Path) -> Callable[[LogPiece], None]:
     far.mkdir(exist_ok=True)
 
     def deliver(piece: LogPiece) -> None:
-        target = far / f"{piece.facts.first_position:020d}-{piece.facts.last_position:020d}"
+        facts = piece.facts
+        target = far / f"{int(facts.fork):03d}-{facts.first_position:020d}-{facts.last_position:020d}"
         shutil.copy(piece.path, far / ".draft")
-        target.with_suffix(".json").write_text(_as_text(piece.facts))
+        target.with_suffix(".json").write_text(_as_text(facts))
         (far / ".draft").rename(target)
         with open(far / "order", "a") as order:
             order.write(f"{target.name}\n")
@@ -67,7 +68,8 @@ def logs_in(far: Path) -> list[Source]:
 
 def set_in(path: Path) -> Source:
     told = json.loads(path.with_suffix(".json").read_text())
-    times = {name: datetime.fromisoformat(told[name]) for name in ("started_at", "finished_at")}
+    written = ("started_at", "finished_at", "forked_at")
+    times = {name: datetime.fromisoformat(told[name]) for name in written if told[name]}
     return Source(SetFacts(**{**told, **times, "database_files": ()}), lambda: open(path, "rb"))
 
 

@@ -66,11 +66,11 @@ SELECT id, instance, 'orders', 'full', 'physical', 'succeeded', 'found', at, '',
        '', size, '', at FROM made;
 INSERT INTO backups_copy (id, set_id, policy_id, destination_store_id, state, origin, route_version, priority,
                           total_bytes, planned_at, due_at, fence, leased_by, attempts, failures, error, cancel_reason,
-                          completed_at, expires_at, kept_for, expired_at, deleted_at, manifest_key, manifest_etag,
-                          reference, verification, stored_bytes)
+                          completed_at, expires_at, kept_for, expired_at, deleted_at, hidden_for, manifest_key,
+                          manifest_etag, reference, verification, stored_bytes)
 SELECT id, id, policy, store, CASE WHEN at + interval '7 days' < %(end)s THEN 'deleted' ELSE 'completed' END,
        'triggered', 1, 10, size, at, at, 1, '', 1, 0, '', '', at, at + interval '7 days', '', at + interval '7 days',
-       at + interval '8 days', 'manifest', '', '', '', size FROM made;
+       at + interval '8 days', '0', 'manifest', '', '', '', size FROM made;
 INSERT INTO backups_storagespan (copy_id, bytes, began_at, ended_at)
 SELECT id, size, at, CASE WHEN at + interval '7 days' < %(end)s THEN at + interval '7 days' END FROM made;
 DROP TABLE made;

@@ -21,7 +21,7 @@ from backups.models import StorageSpan
 from billing import statements
 from billing.metering import month_of
 from billing.models import ClosedStatement, DownloadCharge, PlanUse, StatementLine
-from billing.plans import MILLION
+from billing.plans import millionths
 from billing.prices import Tariff
 from billing.statements import Line, Reckoning, Total
 from regions import clock
@@ -129,7 +129,7 @@ def charged(line: Line) -> tuple[object, ...]:
 
 def plan_uses_of(closed: ClosedStatement) -> dict[int, int]:
     """Return what a closed month took from each plan, in millionths of a prepaid byte."""
-    return {use.plan_id: int(use.prepaid_bytes * MILLION) for use in closed.plan_uses.all()}
+    return {use.plan_id: millionths(use.prepaid_bytes) for use in closed.plan_uses.all()}
 
 
 # ---- where there is no price

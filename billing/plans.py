@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
 from django.conf import settings
 from django.db import transaction
@@ -68,11 +69,31 @@ def offset(uses: Iterable[Use], plans: Sequence[Prepaid]) -> Iterator[tuple[Use,
             yield use, covered
 
 
+def settle(needs: Iterable[tuple[int, int]], plans: Sequence[Prepaid], at: datetime) -> bool | None:
+    """Take (coefficient, bytes), in any order, at once, if it can be: as `offset` would one by one.
+
+    They are used from `at` on, before any plan begins or ends. True: all are covered; False: none is, for no plan has
+    enough for one byte; None: it takes the order of the uses to tell, and nothing was taken.
+    """
+    wanted = [(coefficient, size) for coefficient, size in needs if coefficient and size]
+    least = min((coefficient for coefficient, _ in wanted), default=0)
+    able = [plan for plan in plans if plan.takes(at) and plan.left >= least]
+    if not able or not wanted:
+        return False
+    total = sum(coefficient * size for coefficient, size in wanted)
+    if able[0].left < total:
+        return None
+    able[0].left -= total
+    return True
+
+
 def balances(since: datetime, until: datetime) -> list[Prepaid]:
     """Return the plans that hold between the two, with what the closed months before `since` left of them."""
-    plans = NetworkPlan.objects.filter(bought_at__lt=until, valid_until__gt=since).order_by("bought_at", "pk")
+    plans = list(NetworkPlan.objects.filter(bought_at__lt=until, valid_until__gt=since).order_by("bought_at", "pk"))
+    if not plans:
+        return []
     used = PlanUse.objects.filter(plan__in=plans, statement__lt=since.date()).order_by().values_list("plan")
-    taken = {plan: _millionths(total) for plan, total in used.annotate(total=Sum("prepaid_bytes"))}
+    taken = {plan: millionths(total) for plan, total in used.annotate(total=Sum("prepaid_bytes"))}
     return [Prepaid(plan.pk, plan.bought_at, plan.valid_until, size_of(plan) - taken.get(plan.pk, 0)) for plan in plans]
 
 
@@ -80,8 +101,9 @@ def size_of(plan: NetworkPlan) -> int:
     return plan.gigabytes * settings.GB * MILLION
 
 
-def _millionths(prepaid_bytes: object) -> int:
-    return int(prepaid_bytes * MILLION)  # type: ignore[operator]
+def millionths(prepaid_bytes: Decimal) -> int:
+    """Return what is stored, six places of a prepaid byte, as it is reckoned with."""
+    return int(prepaid_bytes.scaleb(6))
 
 
 def used_of(before: Mapping[int, int], plans: Iterable[Prepaid]) -> dict[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from itertools import pairwise
 
@@ -40,34 +40,62 @@ def _named(column: str) -> Case:
 # ---- for a month: many places, many moments, few questions
 
 
-class Tariff:
-    """The prices of one item code for the places given, most particular first as in `price_of`."""
+Places = Mapping[ItemCode, Collection[tuple[str, str]]]  # for each item code (source, destination), "" for none
+Edges = dict[ItemCode, list[datetime]]
+Key = tuple[str, str, str, str]  # item code, source, source scope, destination
 
-    def __init__(self, item: ItemCode, places: Iterable[tuple[str, str]]) -> None:
-        places = set(places)
-        sources, destinations = {source for source, _ in places}, {destination for _, destination in places}
-        self._scopes = dict(Region.objects.filter(pk__in=sources).values_list("pk", "scope"))
-        self._prices: dict[tuple[str, str, str], list[Price]] = defaultdict(list)
-        found = Price.objects.filter(item_code=item, source__in={"", *sources}, destination__in={"", *destinations})
-        for price in found if places else ():
-            self._prices[price.source, price.source_scope, price.destination].append(price)
 
-    def at(self, source: str, destination: str, moment: datetime) -> Price | None:
+class Tariffs:
+    """The prices of the places given, most particular first as in `price_of`; asked for once, however many items."""
+
+    def __init__(self, places: Places) -> None:
+        asked = {place for of_item in places.values() for place in of_item}
+        self._sources = {source for source, _ in asked}
+        self._prices: dict[Key, list[Price]] = defaultdict(list)
+        items = [item for item, of_item in places.items() if of_item]
+        for price in self._found(items, {"", *(to for _, to in asked)}) if items else ():
+            self._prices[price.item_code, price.source, price.source_scope, price.destination].append(price)
+        is_scoped = any(scope for _, _, scope, _ in self._prices)
+        regions = Region.objects.filter(pk__in=self._sources).order_by()
+        self._scopes = dict(regions.values_list("pk", "scope")) if is_scoped else {}
+
+    def _found(self, items: list[ItemCode], destinations: set[str]) -> Iterable[Price]:
+        places = {"source__in": {"", *self._sources}, "destination__in": destinations}
+        return Price.objects.filter(item_code__in=items, **places).order_by()
+
+    def at(self, item: ItemCode, source: str, destination: str, moment: datetime) -> Price | None:
         """Return the price in force that moment; None: no price."""
         scope = self._scopes.get(source, "")
         from_places = dict.fromkeys([(source, ""), ("", scope), ("", "")])
-        keys = [(*place, to) for place in from_places for to in dict.fromkeys([destination, ""])]
+        keys = [(item, *place, to) for place in from_places for to in dict.fromkeys([destination, ""])]
         return next((price for key in keys for price in self._prices.get(key, ()) if _holds(price, moment)), None)
+
+
+class Tariff:
+    """The prices of one item code."""
+
+    def __init__(self, item: ItemCode, places: Iterable[tuple[str, str]]) -> None:
+        self._item, self._tariffs = item, Tariffs({item: set(places)})
+
+    def at(self, source: str, destination: str, moment: datetime) -> Price | None:
+        """Return the price in force that moment; None: no price."""
+        return self._tariffs.at(self._item, source, destination, moment)
 
 
 def _holds(price: Price, moment: datetime) -> bool:
     return price.valid_from <= moment and (price.valid_until is None or moment < price.valid_until)
 
 
+def edges(begin: datetime, end: datetime) -> Edges:
+    """Return for each item code the moments at which a price begins or ends, after `begin`, which is the first."""
+    found = {item: {begin} for item in ItemCode}
+    changing = Q(valid_from__gt=begin, valid_from__lt=end) | Q(valid_until__gt=begin, valid_until__lt=end)
+    changes = Price.objects.filter(changing).order_by().values_list("item_code", "valid_from", "valid_until")
+    for item, *validity in changes:
+        found[ItemCode(item)].update(edge for edge in validity if edge and begin < edge < end)
+    return {item: sorted(moments) for item, moments in found.items()}
+
+
 def stretches(item: ItemCode, begin: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
     """Split a stretch of time wherever a price of the item begins or ends: within each, every price is one."""
-    edges = {begin, end}
-    changing = Q(valid_from__gt=begin, valid_from__lt=end) | Q(valid_until__gt=begin, valid_until__lt=end)
-    for changes in Price.objects.filter(changing, item_code=item).order_by().values_list("valid_from", "valid_until"):
-        edges.update(edge for edge in changes if edge and begin < edge < end)
-    return list(pairwise(sorted(edges))) if begin < end else []
+    return list(pairwise([*edges(begin, end)[item], end])) if begin < end else []

@@ -6,32 +6,30 @@ shown (an instance's, a group's, a route's share) adds lines and never rounds ag
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from heapq import merge
+from itertools import pairwise
 from operator import attrgetter
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from django.db.models import QuerySet
 from django.utils.translation import gettext
 
-from backups.models import CopyPolicy, Instance
-from billing import metering, plans, traffic
-from billing.amounts import storage_cost, to_cents, traffic_cost
-from billing.download_fees import free_left
-from billing.metering import month_of
-from billing.models import ClosedStatement, DownloadCharge, ItemCode, Price, StatementLine
-from billing.plans import MILLION, Use
-from billing.price_book import coefficient_of
-from billing.prices import Tariff, stretches
+from backups.models import Instance
+from billing import metering, plans, prices, traffic
+from billing.amounts import storage_amount, traffic_amount
+from billing.covering import Cover, Downloaded, Place, Stretch, covered, downloads_between, start_of
+from billing.metering import Stored, month_of
+from billing.models import ClosedStatement, ItemCode, Price, StatementLine
+from billing.prices import Edges, Tariffs
+from billing.traffic import Sent
 
 ITEMS = (ItemCode.STORAGE, ItemCode.TRAFFIC, ItemCode.DOWNLOAD)
-ZERO = Decimal("0.00")
+ZERO, MILLIONTH = Decimal("0.00"), Decimal("0.000001")
 Key = TypeVar("Key", bound=Hashable)
-BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 BYTE_SECONDS, BYTES = "byte-seconds", "bytes"
 
 
@@ -144,10 +142,10 @@ def statement(month_begin: date, at: datetime, instances: QuerySet[Instance] | N
     """
     begin, end = month_of(moment_of(month_begin))
     wanted = None if instances is None else list(instances.order_by().values_list("pk", flat=True))
-    closed = ClosedStatement.objects.filter(pk=begin.date()).first()
-    if closed is None:
-        return Statement(reckon(begin, min(end, at), wanted).lines, begin, end, at)
-    return Statement(stored(closed, wanted), begin, end, at, closed.closed_at)
+    closed = ClosedStatement.objects.filter(month__lte=begin.date()).first()  # the newest
+    if closed is not None and closed.begins_at == begin:
+        return Statement(stored(closed, wanted), begin, end, at, closed.closed_at)
+    return Statement(_reckon(begin, min(end, at), wanted, closed).lines, begin, end, at)
 
 
 def moment_of(day: date) -> datetime:
@@ -190,45 +188,37 @@ def _order(line: Line) -> tuple[int, int, str, str]:
 # ---- reckoning an open month
 
 
-class Place(NamedTuple):
-    """What a line stands for, besides its month."""
-
-    item: ItemCode
-    instance_id: int
-    source: str
-    destination: str
-
-
 @dataclass
 class Account:
-    """A line while it is being added up; its cost stays exact until the end."""
+    """A line while it is being added up. `worth` is exact: quantities times prices in millionths of a USD."""
 
     quantity: int = 0
     charged: int = 0
     free_bytes: int = 0
     offset_bytes: int = 0
     resent_bytes: int = 0
-    cost: Decimal = Decimal(0)
+    worth: int = 0
     is_unpriced: bool = False
     prices: list[Decimal] = field(default_factory=list)
 
-    def charge(self, place: Place, quantity: int, price: Price | None) -> None:
+    def charge(self, quantity: int, price: Price | None) -> None:
         self.charged += quantity
         if quantity and price is None:
             self.is_unpriced = True
         elif price is not None:
-            self.cost += (storage_cost if place.item == ItemCode.STORAGE else traffic_cost)(quantity, price.amount)
+            self.worth += quantity * plans.millionths(price.amount)
             if price.amount not in self.prices:
                 self.prices.append(price.amount)
 
-    @property
-    def amount(self) -> Decimal | None:
+    def amount(self, item: ItemCode) -> Decimal | None:
         """In cents, rounded once; None: charged, and there is no price."""
-        return None if self.is_unpriced else to_cents(self.cost)
+        if self.is_unpriced:
+            return None
+        return (storage_amount if item == ItemCode.STORAGE else traffic_amount)(self.worth, MILLIONTH)
 
 
 Accounts = dict[Place, Account]
-Covered = dict[tuple[Place, datetime], int]  # bytes that plans cover, by line and by the moment of their price
+StoredFrom = list[tuple[datetime, Stored]]  # each with the moment from which its price holds
 
 
 @dataclass(frozen=True)
@@ -241,114 +231,89 @@ class Reckoning:
 
 def reckon(begin: datetime, until: datetime, instances: list[int] | None = None) -> Reckoning:
     """Work the month that starts with `begin` out from the facts up to `until`, whether it has been closed or not."""
-    accounts: Accounts = {}
-    _add_storage(accounts, begin, until, instances)
-    covered, plan_uses = _covered(begin, until)
-    _add_traffic(accounts, begin, until, instances, covered)
-    _add_downloads(accounts, begin, until, instances, covered)
-    return Reckoning(_lines(accounts), plan_uses)
+    return _reckon(begin, until, instances, ClosedStatement.objects.filter(month__lt=begin.date()).first())
 
 
-def _account(accounts: Accounts, place: Place) -> Account:
-    return accounts.setdefault(place, Account())
+def _reckon(
+    begin: datetime, until: datetime, instances: list[int] | None, last_closed: ClosedStatement | None
+) -> Reckoning:
+    """Ask for the facts first, and then once for all their prices. `last_closed`: the newest before this month."""
+    edges = prices.edges(begin, until)
+    cover = covered(begin, until, edges, last_closed)
+    stored = _stored_from(edges, until, instances)
+    sent = [(part, line) for part in cover.stretches for line in traffic.sent_between(part.begin, part.end, instances)]
+    downloads = list(downloads_between(begin, until, instances))
+    tariffs = Tariffs(
+        {
+            ItemCode.STORAGE: {(line.source, line.destination) for _, line in stored},
+            ItemCode.TRAFFIC: {(line.source, line.destination) for _, line in sent},
+            ItemCode.DOWNLOAD: {(one.priced_from, "") for one in downloads},
+        }
+    )
+    accounts: Accounts = defaultdict(Account)
+    _add_storage(accounts, stored, tariffs)
+    _add_traffic(accounts, sent, tariffs, cover)
+    _add_resent(accounts, traffic.resent_between(begin, until, instances))
+    _add_downloads(accounts, downloads, edges[ItemCode.DOWNLOAD], tariffs, cover)
+    return Reckoning(_lines(accounts), cover.plan_uses)
 
 
-def _add_storage(accounts: Accounts, begin: datetime, until: datetime, instances: list[int] | None) -> None:
-    for since, end in stretches(ItemCode.STORAGE, begin, until):
-        stored = metering.stored_of(since, end, instances)
-        tariff = Tariff(ItemCode.STORAGE, {(line.source, line.destination) for line in stored})
-        for line in stored:
-            place = Place(ItemCode.STORAGE, line.instance_id, line.source, line.destination)
-            account = _account(accounts, place)
-            account.quantity += line.byte_seconds
-            account.charge(place, line.byte_seconds, tariff.at(line.source, line.destination, since))
+def _stored_from(edges: Edges, until: datetime, instances: list[int] | None) -> StoredFrom:
+    ends = pairwise([*edges[ItemCode.STORAGE], until])
+    return [(since, line) for since, end in ends for line in metering.stored_of(since, end, instances)]
 
 
-def _add_traffic(
-    accounts: Accounts, begin: datetime, until: datetime, instances: list[int] | None, covered: Covered
-) -> None:
-    for since, end in stretches(ItemCode.TRAFFIC, begin, until):
-        sent = traffic.sent_between(since, end, instances)
-        tariff = Tariff(ItemCode.TRAFFIC, {(line.source, line.destination) for line in sent})
-        for line in sent:
-            place = Place(ItemCode.TRAFFIC, line.instance_id, line.source, line.destination)
-            account, offset = _account(accounts, place), covered.get((place, since), 0)
-            account.quantity += line.bytes
-            account.offset_bytes += offset
-            account.charge(place, line.bytes - offset, tariff.at(line.source, line.destination, since))
-    for line in traffic.resent_between(begin, until, instances):
+def _add_storage(accounts: Accounts, stored: StoredFrom, tariffs: Tariffs) -> None:
+    for since, line in stored:
+        account = accounts[Place(ItemCode.STORAGE, line.instance_id, line.source, line.destination)]
+        account.quantity += line.byte_seconds
+        account.charge(line.byte_seconds, tariffs.at(ItemCode.STORAGE, line.source, line.destination, since))
+
+
+def _add_traffic(accounts: Accounts, sent: list[tuple[Stretch, Sent]], tariffs: Tariffs, cover: Cover) -> None:
+    for stretch, line in sent:
         place = Place(ItemCode.TRAFFIC, line.instance_id, line.source, line.destination)
-        _account(accounts, place).resent_bytes += line.bytes
+        price = tariffs.at(ItemCode.TRAFFIC, line.source, line.destination, stretch.begin)
+        account, offset = accounts[place], cover.of(stretch, place, line.bytes, price)
+        account.quantity += line.bytes
+        account.offset_bytes += offset
+        account.resent_bytes += line.again
+        if line.bytes:
+            account.charge(line.bytes - offset, price)
 
 
-class Downloaded(NamedTuple):
-    """One download over the Internet and what of it the free quota takes."""
-
-    at: datetime
-    instance_id: int
-    priced_from: str  # the instance's region decides the price (R-4.3)
-    source: str
-    bytes: int
-    free_bytes: int
+def _add_resent(accounts: Accounts, resent: list[Sent]) -> None:
+    for line in resent:
+        accounts[Place(ItemCode.TRAFFIC, line.instance_id, line.source, line.destination)].resent_bytes += line.bytes
 
 
 def _add_downloads(
-    accounts: Accounts, begin: datetime, until: datetime, instances: list[int] | None, covered: Covered
+    accounts: Accounts, downloads: list[Downloaded], edges: list[datetime], tariffs: Tariffs, cover: Cover
 ) -> None:
-    edges = [since for since, _ in stretches(ItemCode.DOWNLOAD, begin, until)]
-    downloads = list(_downloads(begin, until, instances))
-    tariff = Tariff(ItemCode.DOWNLOAD, {(one.priced_from, "") for one in downloads})
     for one in downloads:
-        place = Place(ItemCode.DOWNLOAD, one.instance_id, one.source, "")
-        account = _account(accounts, place)
-        offset = _take(covered, (place, _stretch(edges, one.at)), one.bytes - one.free_bytes)
+        account, payable = accounts[one.place], one.bytes - one.free_bytes
+        offset = cover.take(one.place, start_of(edges, one.at), payable)
         account.quantity += one.bytes
         account.free_bytes += one.free_bytes
         account.offset_bytes += offset
-        account.charge(place, one.bytes - one.free_bytes - offset, tariff.at(one.priced_from, "", one.at))
+        account.charge(payable - offset, tariffs.at(ItemCode.DOWNLOAD, one.priced_from, "", one.at))
 
 
-def _take(covered: Covered, key: tuple[Place, datetime], most: int) -> int:
-    """Take what is covered of a line and price off its downloads one by one; which of them bears it is all one."""
-    taken = min(most, covered.get(key, 0))
-    covered[key] = covered.get(key, 0) - taken
-    return taken
-
-
-def _downloads(begin: datetime, until: datetime, instances: list[int] | None = None) -> Iterator[Downloaded]:
-    """Yield a month's downloads, each instance's in time order, with what the free quota leaves of them."""
-    mine = DownloadCharge.objects.filter(address=DownloadCharge.Address.INTERNET, at__gte=begin, at__lt=until)
-    wanted = mine if instances is None else mine.filter(instance__in=instances)
-    used: dict[int, int] = {}
-    rows = wanted.order_by("instance", "at", "region", "bytes")
-    for at, instance, home, region, size in rows.values_list(
-        "at", "instance", "instance__region", "region", "bytes"
-    ).iterator(2000):
-        free = min(size, free_left(used.get(instance, 0)))
-        used[instance] = used.get(instance, 0) + size
-        yield Downloaded(at, instance, home, region, size, free)
-
-
-def _stretch(edges: list[datetime], moment: datetime) -> datetime:
-    return edges[bisect_right(edges, moment) - 1]
+NAMED = ("pk", "code", "name", "region", "group", "group__name")
 
 
 def _lines(accounts: Accounts) -> tuple[Line, ...]:
     used = {place: account for place, account in accounts.items() if account.quantity or account.resent_bytes}
-    found = Instance.objects.select_related("group").in_bulk({place.instance_id for place in used})
+    named = Instance.objects.filter(pk__in={place.instance_id for place in used}).order_by().values_list(*NAMED)
+    found = {row[0]: row for row in named}
     lines = (_line(place, account, found[place.instance_id]) for place, account in used.items())
     return tuple(sorted(lines, key=_order))
 
 
-def _line(place: Place, account: Account, instance: Instance) -> Line:
+def _line(place: Place, account: Account, named: tuple[int, str, str, str, int, str]) -> Line:
     return Line(
         place.item,
-        instance.pk,
-        instance.code,
-        instance.name,
-        instance.region_id,
-        instance.group_id,
-        instance.group.name,
+        *named,
         place.source,
         place.destination,
         account.quantity,
@@ -357,75 +322,8 @@ def _line(place: Place, account: Account, instance: Instance) -> Line:
         account.offset_bytes,
         account.resent_bytes,
         tuple(account.prices),
-        account.amount,
+        account.amount(place.item),
     )
-
-
-# ---- what network plans cover of it
-
-
-def _covered(begin: datetime, until: datetime) -> tuple[Covered, dict[int, int]]:
-    """Return what plans cover in the month, of the whole fleet: one instance's share hangs on everybody's use.
-
-    Months before it that are not closed yet have taken theirs first.
-    """
-    covered: Covered = {}
-    since = _first_unclosed(begin)
-    prepaid = plans.balances(since or BEGINNING, until)
-    if not any(plan.may_take_after(begin) for plan in prepaid):
-        return covered, {}
-    month = since or month_of(min(plan.begin for plan in prepaid))[0]
-    while month < begin:
-        for _ in plans.offset(_uses(month, month_of(month)[1], prepaid), prepaid):
-            pass
-        month = month_of(month)[1]
-    before = {plan.plan_id: plan.left for plan in prepaid}
-    edges = {item: [since for since, _ in stretches(item, begin, until)] for item in ITEMS}
-    for use, size in plans.offset(_uses(begin, until, prepaid), prepaid):
-        place = Place(use.item, use.instance_id, use.source, use.destination)
-        key = place, _stretch(edges[use.item], use.at)
-        covered[key] = covered.get(key, 0) + size
-    return covered, plans.used_of(before, prepaid)
-
-
-def _first_unclosed(begin: datetime) -> datetime | None:
-    """Return the month after the last closed one before `begin`; what plans had left then is stored."""
-    last = ClosedStatement.objects.filter(month__lt=begin.date()).order_by("-month").first()
-    return last.ends_at if last else None
-
-
-def _uses(month: datetime, until: datetime, prepaid: list[plans.Prepaid]) -> Iterator[Use]:
-    """Yield what plans may offset, in time order, as long as any of them has something left."""
-    routes = CopyPolicy.objects.cross_region().order_by().values_list("source_region", "destination").distinct()
-    tariff = Tariff(ItemCode.TRAFFIC, set(routes))
-    for use in merge(_traffic_uses(month, until, tariff), sorted(_download_uses(month, until))):
-        if not any(plan.may_take_after(use.at) for plan in prepaid):
-            return
-        yield use
-
-
-def _traffic_uses(month: datetime, until: datetime, tariff: Tariff) -> Iterator[Use]:
-    for at, sent in traffic.each_between(month, until):
-        price = tariff.at(sent.source, sent.destination, at)
-        if price is not None:
-            yield Use(
-                at, ItemCode.TRAFFIC, sent.instance_id, sent.source, sent.destination, sent.bytes, _coefficient(price)
-            )
-
-
-def _download_uses(month: datetime, until: datetime) -> Iterator[Use]:
-    downloads = [one for one in _downloads(month, until) if one.bytes > one.free_bytes]
-    tariff = Tariff(ItemCode.DOWNLOAD, {(one.priced_from, "") for one in downloads})
-    for one in downloads:
-        price = tariff.at(one.priced_from, "", one.at)
-        if price is not None:
-            charged = one.bytes - one.free_bytes
-            yield Use(one.at, ItemCode.DOWNLOAD, one.instance_id, one.source, "", charged, _coefficient(price))
-
-
-def _coefficient(price: Price) -> int:
-    """Return millionths of a prepaid byte for each byte: the price's column, or its price / 0.12."""
-    return int((coefficient_of(price.amount) if price.coefficient is None else price.coefficient) * MILLION)
 
 
 # ---- the month so far, for the head of the overview
@@ -442,8 +340,11 @@ class StorageCost:
 def storage_this_month(at: datetime, instances: QuerySet[Instance] | None = None) -> StorageCost:
     """Return what storage has cost from the first of the month until `at`: the sum of its lines, each rounded once."""
     wanted = None if instances is None else list(instances.order_by().values_list("pk", flat=True))
-    accounts: Accounts = {}
-    _add_storage(accounts, month_of(at)[0], at, wanted)
-    amounts = [account.amount for account in accounts.values()]
+    begin = month_of(at)[0]
+    stored = _stored_from(prices.edges(begin, at), at, wanted)
+    accounts: Accounts = defaultdict(Account)
+    places = {(line.source, line.destination) for _, line in stored}
+    _add_storage(accounts, stored, Tariffs({ItemCode.STORAGE: places}))
+    amounts = [account.amount(ItemCode.STORAGE) for account in accounts.values()]
     quantity = sum(account.quantity for account in accounts.values())
     return StorageCost(quantity, None if None in amounts else sum(amounts, ZERO))

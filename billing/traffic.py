@@ -15,104 +15,106 @@ from datetime import datetime
 
 from django.db import connection
 
-COMPLETED = """
-  FROM backups_storagespan span
-  JOIN backups_copy copy ON copy.id = span.copy_id AND copy.completed_at = span.began_at
-  JOIN backups_copypolicy policy ON policy.id = copy.policy_id AND policy.kind = 'cross_region'
-  JOIN regions_store store ON store.id = copy.destination_store_id
- WHERE span.began_at >= %(begin)s AND span.began_at < %(end)s
-   AND (%(instances)s::bigint[] IS NULL OR policy.instance_id = ANY(%(instances)s::bigint[]))
-"""
 REPLACES_A_DAMAGED_ONE = """EXISTS (
     SELECT FROM backups_copy former WHERE former.verification = 'damaged' AND former.set_id = copy.set_id
        AND former.destination_store_id = copy.destination_store_id AND former.completed_at < copy.completed_at)
 """
-# Joined by the copy alone and added up before the policies come in: asked for both equalities in the join, the planner
+# Joined by the copy alone and taken before the policies come in: asked for both equalities in the join, the planner
 # expects one row and goes through every copy for each policy.
-SUM = f"""
-WITH arrived AS MATERIALIZED (
-    SELECT copy.policy_id, copy.destination_store_id,
-           sum(span.bytes) FILTER (WHERE copy.completed_at = span.began_at AND NOT {REPLACES_A_DAMAGED_ONE}) AS bytes
+ARRIVED = f"""
+    SELECT span.began_at, span.bytes, copy.policy_id, copy.destination_store_id, {REPLACES_A_DAMAGED_ONE} AS is_again
       FROM backups_storagespan span
       JOIN backups_copy copy ON copy.id = span.copy_id
-     WHERE span.began_at >= %(begin)s AND span.began_at < %(end)s {{only}}
-     GROUP BY 1, 2
-)
-SELECT policy.instance_id, policy.source_region_id, store.region_id, sum(arrived.bytes)
-  FROM arrived
+     WHERE span.began_at >= %(begin)s AND span.began_at < %(end)s
+       AND copy.completed_at IS NOT DISTINCT FROM span.began_at {{only}}
+"""
+ROUTE = """
   JOIN backups_copypolicy policy ON policy.id = arrived.policy_id AND policy.kind = 'cross_region'
   JOIN regions_store store ON store.id = arrived.destination_store_id
- WHERE arrived.bytes IS NOT NULL
+"""
+SUM = f"""
+WITH each_copy AS MATERIALIZED ({ARRIVED}), arrived AS (
+    SELECT policy_id, destination_store_id, coalesce(sum(bytes) FILTER (WHERE NOT is_again), 0) AS bytes,
+           coalesce(sum(bytes) FILTER (WHERE is_again), 0) AS again
+      FROM each_copy
+     GROUP BY 1, 2
+)
+SELECT policy.instance_id, policy.source_region_id, store.region_id, sum(arrived.bytes), sum(arrived.again)
+  FROM arrived {ROUTE}
  GROUP BY 1, 2, 3
  ORDER BY 1, 2, 3
+"""
+BY_HOUR = f"""
+WITH arrived AS MATERIALIZED (
+    SELECT date_trunc('hour', began_at, 'UTC') AS hour, policy_id, destination_store_id, bytes
+      FROM ({ARRIVED}) each_copy WHERE NOT is_again
+)
+SELECT arrived.hour, policy.source_region_id, store.region_id, sum(arrived.bytes)
+  FROM arrived {ROUTE}
+ GROUP BY 1, 2, 3
+HAVING sum(arrived.bytes) > 0
+"""
+EACH = f"""
+WITH arrived AS MATERIALIZED (SELECT * FROM ({ARRIVED}) each_copy WHERE NOT is_again AND bytes > 0)
+SELECT arrived.began_at, policy.instance_id, policy.source_region_id, store.region_id, arrived.bytes
+  FROM arrived {ROUTE}
 """
 ONLY = "AND copy.policy_id IN (SELECT id FROM backups_copypolicy WHERE instance_id = ANY(%(instances)s::bigint[]))"
-EACH = f"""
-SELECT span.began_at, policy.instance_id, policy.source_region_id, store.region_id, span.bytes {COMPLETED}
-   AND span.bytes > 0 AND NOT {REPLACES_A_DAMAGED_ONE}
- ORDER BY 1, 2, 3, 4, 5
-"""
-# What an attempt sent beyond the bytes that count: all of it where it was given up, or took a damaged object's place.
+# What of an attempt counts: nothing where it was given up, or took a damaged object's place.
+COUNTS = "CASE WHEN sent.verified_at IS NULL OR sent.replaces_id IS NOT NULL THEN 0 ELSE sent.size END"
 RESENT = f"""
-SELECT instance_id, source, destination, sum(bytes) FROM (
-    SELECT file.instance_id, instance.region_id AS source, store.region_id AS destination,
-           sent.bytes_sent + sent.bytes_resent - CASE WHEN sent.verified_at IS NULL THEN 0 ELSE sent.size END AS bytes
-      FROM backups_transfer sent
-      JOIN backups_backupfile file ON file.id = sent.file_id
-      JOIN backups_instance instance ON instance.id = file.instance_id
-      JOIN regions_store store ON store.id = sent.store_id
-     WHERE coalesce(sent.verified_at, sent.ended_at) >= %(begin)s
-       AND coalesce(sent.verified_at, sent.ended_at) < %(end)s
-       AND sent.bytes_sent + sent.bytes_resent > CASE WHEN sent.verified_at IS NULL THEN 0 ELSE sent.size END
-       AND instance.region_id <> store.region_id
-       AND (%(instances)s::bigint[] IS NULL OR file.instance_id = ANY(%(instances)s::bigint[]))
-    UNION ALL
-    SELECT file.instance_id, instance.region_id, store.region_id, sent.size
-      FROM backups_transfer sent
-      JOIN backups_backupfile file ON file.id = sent.file_id
-      JOIN backups_instance instance ON instance.id = file.instance_id
-      JOIN regions_store store ON store.id = sent.store_id
-     WHERE sent.replaces_id IS NOT NULL AND sent.verified_at >= %(begin)s AND sent.verified_at < %(end)s
-       AND instance.region_id <> store.region_id
-       AND (%(instances)s::bigint[] IS NULL OR file.instance_id = ANY(%(instances)s::bigint[]))
-    UNION ALL
-    SELECT policy.instance_id, policy.source_region_id, store.region_id, span.bytes {COMPLETED}
-       AND {REPLACES_A_DAMAGED_ONE}
-) once_more
+SELECT file.instance_id, instance.region_id, store.region_id, sum(sent.bytes_sent + sent.bytes_resent - {COUNTS})
+  FROM backups_transfer sent
+  JOIN backups_backupfile file ON file.id = sent.file_id
+  JOIN backups_instance instance ON instance.id = file.instance_id
+  JOIN regions_store store ON store.id = sent.store_id
+ WHERE coalesce(sent.verified_at, sent.ended_at) >= %(begin)s
+   AND coalesce(sent.verified_at, sent.ended_at) < %(end)s
+   AND sent.bytes_sent + sent.bytes_resent > {COUNTS}
+   AND instance.region_id <> store.region_id {{only}}
  GROUP BY 1, 2, 3
  ORDER BY 1, 2, 3
 """
+ONLY_FILES = "AND file.instance_id = ANY(%(instances)s::bigint[])"
 
 
 @dataclass(frozen=True)
 class Sent:
-    """Bytes of one instance over one route."""
+    """Bytes of one instance over one route; `again`: what replaced damaged copies, which is not charged."""
 
     instance_id: int
     source: str
     destination: str
     bytes: int
+    again: int = 0
 
 
 def sent_between(begin: datetime, end: datetime, instances: list[int] | None = None) -> list[Sent]:
-    """Return the bytes that are charged, by instance and route, of all instances or of these ids."""
+    """Return the bytes of completed copies, by instance and route, of all instances or of these ids."""
     return _sums(SUM.format(only="" if instances is None else ONLY), begin, end, instances)
 
 
 def resent_between(begin: datetime, end: datetime, instances: list[int] | None = None) -> list[Sent]:
-    """Return what was sent again after faults, or for attempts that were given up: shown, never charged."""
-    return _sums(RESENT, begin, end, instances)
+    """Return what attempts sent beyond the bytes that count: after faults, or until they were given up."""
+    return _sums(RESENT.format(only="" if instances is None else ONLY_FILES), begin, end, instances)
 
 
 def _sums(query: str, begin: datetime, end: datetime, instances: list[int] | None) -> list[Sent]:
     with connection.cursor() as cursor:
         cursor.execute(query, {"begin": begin, "end": end, "instances": instances})
-        return [Sent(instance, source, to, int(total)) for instance, source, to, total in cursor.fetchall()]
+        return [Sent(instance, source, to, *map(int, sums)) for instance, source, to, *sums in cursor.fetchall()]
+
+
+def by_hour(begin: datetime, end: datetime) -> list[tuple[datetime, str, str, int]]:
+    """Return (hour of the clock, source, destination, bytes) of what is charged, of all instances together."""
+    with connection.cursor() as cursor:
+        cursor.execute(BY_HOUR.format(only=""), {"begin": begin, "end": end})
+        return [(hour, source, to, int(total)) for hour, source, to, total in cursor.fetchall()]
 
 
 def each_between(begin: datetime, end: datetime) -> Iterator[tuple[datetime, Sent]]:
-    """Yield what is charged copy by copy, in an order that does not depend on how it was recorded."""
-    with connection.chunked_cursor() as cursor:
-        cursor.execute(EACH, {"begin": begin, "end": end, "instances": None})
-        while rows := cursor.fetchmany(2000):
-            yield from ((at, Sent(instance, source, to, size)) for at, instance, source, to, size in rows)
+    """Yield what is charged copy by copy, in no order; not empty ones."""
+    with connection.cursor() as cursor:
+        cursor.execute(EACH.format(only=""), {"begin": begin, "end": end})
+        for at, instance, source, to, size in cursor.fetchall():
+            yield at, Sent(instance, source, to, size)

@@ -14,7 +14,7 @@ from billing.statements import ITEMS, ZERO
 WIDTH, LEFT, RIGHT = 1000, 76, 988
 TOP, FOOT = 26, 186
 WIDEST = 44
-STEPS = (Decimal(1), Decimal(2), Decimal(5), Decimal(10))
+STEPS = tuple(map(Decimal, ("1", "1.5", "2", "2.5", "3", "4", "5", "6", "8", "10")))
 
 Costs = Mapping[ItemCode, Cost]
 
@@ -93,7 +93,7 @@ def chart(months: Mapping[datetime, Costs], opened: set[datetime]) -> Chart:
 
 
 def ceiling(amount: Decimal) -> Decimal:
-    """Return the next 1, 2 or 5 times a power of ten, in dollars, that is not less; at least one dollar."""
+    """Return a round amount in dollars that is not less; at least one dollar."""
     power = Decimal(1)
     while power * 10 < amount:
         power *= 10

@@ -69,7 +69,8 @@ class Reading:
         opened = [one for one in self.months if not one.closed][:OPEN_SHOWN]
         region = self.region.pk if self.region else ""
         found = bills.closed_costs(closed, self.groups, region)
-        return found | {one.begin: bills.costs(self._whole(one)) for one in reversed(opened)}
+        found |= {one.begin: bills.costs(self._whole(one)) for one in opened}
+        return dict(sorted(found.items()))
 
     def _whole(self, month: Month) -> Statement:
         if month is self.month and not self.filter.said:

@@ -65,17 +65,23 @@ class ShareTable(ConsoleTable):
         return amount(record.of(ItemCode.DOWNLOAD))
 
     def render_amount(self, value: Total) -> SafeString | str:
-        return format_html("<b>{}</b>", amount(value))
+        return format_html('<span class="sum">{}</span>', amount(value))
 
 
 class RouteTable(ShareTable):
     caption = _("By route")
     name = tables.Column(verbose_name=_("Route"), attrs=LONG)
 
+    class Meta(ShareTable.Meta):
+        pass
+
 
 class GroupTable(ShareTable):
     caption = _("By resource group")
     name = tables.Column(verbose_name=_("Resource group"), attrs=LONG)
+
+    class Meta(ShareTable.Meta):
+        pass
 
 
 class ItemTable(ShareTable):
@@ -147,6 +153,9 @@ class DrillTable(LineTable):
     """The same with the way to the copies behind each."""
 
     copies = ActionsColumn(verbose_name=_("Copies"), attrs=ACTIONS)
+
+    class Meta(LineTable.Meta):
+        pass
 
     def render_copies(self, record: Line) -> SafeString | str:
         if not drill_down.can_be_drilled(record):

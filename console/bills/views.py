@@ -218,6 +218,7 @@ def around(reading: Reading) -> dict[str, Any]:
         "subject": subject(reading),
         "forms": [(name, reading.address("export", form)) for form, name in FILE_NAMES.items()],
         "on_paper": reading.address("print"),
+        "all_lines": reading.address("lines"),
         "month_address": f"{reverse('bills:page')}?month={named(reading.month.begin)}",
     }
 

@@ -197,11 +197,17 @@ def on_paper(request: HttpRequest) -> HttpResponse:
     shown = {
         "filter": reading.filter,
         "group_names": group_names(reading),
-        "items": TABLES["item"](sorted(shares(reading, "item"), key=attrgetter("order"))),
+        "items": TABLES["item"](
+            sorted(shares(reading, "item"), key=lambda share: ITEMS.index(share.total.lines[0].item))
+        ),
         "lines": LineTable(list(lines[:MOST_ON_PAPER]), reading=reading),
         "more": max(0, len(lines) - MOST_ON_PAPER),
     }
     return render(request, "bills/print.html", around(reading) | figures(reading) | shown)
+
+
+def _item_of(share: Share) -> int:
+    return ITEMS.index(share.total.lines[0].item)
 
 
 def group_names(reading: Reading) -> str | None:

@@ -8,11 +8,11 @@ from django.contrib.auth.models import User
 
 from backups.models import Copy, Instance, Membership, ResourceGroup, Role
 from billing import closing
-from billing.models import DownloadCharge, ItemCode
+from billing.models import ItemCode
 from tests.billing.facts import download_of, plan_of, reprice
 from tests.console.fleet import DAY, FAR, GB, SOURCE, TARGET, Fleet
 
-MONTHS = 14
+MONTHS = 14  # with which the chart is full
 
 
 def reader(group: ResourceGroup, name: str = "ling") -> User:
@@ -31,8 +31,8 @@ def stored(fleet: Fleet, instance: Instance, age: timedelta, size: int = 40 * GB
     return copy
 
 
-def a_year(fleet: Fleet) -> None:
-    """Fill and close a year: storage, traffic, downloads, a network plan, and a route that has no price."""
+def some_months(fleet: Fleet, months: int = MONTHS) -> None:
+    """Fill and close months: storage, traffic, downloads, a network plan, and a route that has no price."""
     reprice(ItemCode.TRAFFIC, source=SOURCE, destination=FAR)
     names = ("orders-primary", "ledger", "identity", "loyalty")
     teams = [fleet.group, ResourceGroup.objects.create(name="Platform")]
@@ -40,11 +40,10 @@ def a_year(fleet: Fleet) -> None:
     for n, instance in enumerate(instances):
         fleet.policy(instance, FAR if n == 3 else TARGET, days=40, enabled=False)
     plan_of(80, fleet.now - 200 * DAY)
-    for month in range(MONTHS):
+    for month in range(months):
         for n, instance in enumerate(instances):
-            size = (30 + 17 * n + 9 * (MONTHS - month) + 25 * (month % 3)) * GB
+            size = (30 + 17 * n + 9 * (months - month) + 25 * (month % 3)) * GB
             copy = stored(fleet, instance, age=timedelta(days=30 * month + n, hours=5), size=size)
         if month % 4 == 1:
             download_of(copy.set, fleet.now - timedelta(days=30 * month, hours=2), size=(510 + 20 * month) * GB)
     closing.close_due()
-    assert DownloadCharge.objects.exists()

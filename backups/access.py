@@ -50,6 +50,16 @@ def require(user: Any, instance: Instance, *roles: str) -> None:
         raise PermissionDenied(f"This needs the role {' or '.join(roles)} in {instance.group}.")
 
 
+def groups_billed_to(user: Any) -> frozenset[int] | None:
+    """Return the ids of the groups whose bills the user reads, None for all of them; PermissionDenied without any."""
+    if sees_all(user):
+        return None
+    groups = frozenset(groups_for(user, Role.BILLING).values_list("pk", flat=True))
+    if not groups:
+        raise PermissionDenied("Bills need the role billing.")
+    return groups
+
+
 def instances_for(user: Any, *roles: str) -> QuerySet[Instance]:
     return Instance.objects.filter(group__in=groups_for(user, *roles)).select_related("region", "group")
 

@@ -33,6 +33,7 @@ METHODS = [_("Physical"), _("Logical"), _("Snapshot")]
 EDITIONS = [_("Basic"), _("High-availability"), _("Cluster")]
 FAMILIES = [_("General-purpose"), _("Dedicated"), _("Shared")]
 BILLING = [_("Subscription"), _("Pay-as-you-go"), _("Serverless")]
+ITEM_CODES = [_("Cross-region storage"), _("Cross-region network traffic"), _("Download over the Internet")]
 ARRIVALS = [_("Taken by Farshore"), _("Found in the source store")]
 JOB_STATES = [_("Queued"), _("Running"), _("Succeeded"), _("Failed"), _("Cancelled")]
 JOB_REASONS = [

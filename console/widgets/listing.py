@@ -59,15 +59,16 @@ class ListView(View):
         self.filter = self.filter_class(request.GET)
         if request.GET.get("matching") == "count":
             return self._matching()
-        self.page = keyset.page(
-            self.filter.narrow(self.rows()),
-            self.order,
-            after=request.GET.get("after", ""),
-            before=request.GET.get("before", ""),
-        )
+        self.page = self.cut()
         self.table = self.table_class(self.dress(self.page.rows), listing=self)
         shown = {"listing": self, "table": self.table, "page": self.page, "filter": self.filter}
         return render_page(request, self.page_template, self.fragments, shown | self.context())
+
+    def cut(self) -> keyset.Page:
+        """Return the page of rows that is asked for."""
+        asked = self.request.GET
+        rows = self.filter.narrow(self.rows())
+        return keyset.page(rows, self.order, after=asked.get("after", ""), before=asked.get("before", ""))
 
     def _matching(self) -> HttpResponse:
         """Answer how many rows match the filter, and the filter itself: a selection of all of them sends it back."""

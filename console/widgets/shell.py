@@ -10,7 +10,7 @@ from django.db.models import Count, Q
 from django.http import HttpRequest
 
 from backups import access
-from backups.models import Alert
+from backups.models import Alert, Role
 from regions.models import Region
 
 ALERTS_SHOWN = 3
@@ -71,6 +71,12 @@ class Shell:
     @property
     def has_more_alerts(self) -> bool:
         return len(self.alerts) > ALERTS_SHOWN
+
+    @cached_property
+    def has_bills(self) -> bool:
+        """Whether this person reads the bills of any group."""
+        user = self.request.user
+        return access.sees_all(user) or access.groups_for(user, Role.BILLING).exists()
 
     @property
     def initials(self) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from unicodedata import category
 
-from django.utils.formats import date_format
+from django.conf import settings
+from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_noop, ngettext, pgettext
@@ -29,6 +31,31 @@ def in_words(size_bytes: int) -> str:
 
 def size(size_bytes: int | None) -> str | SafeString:
     return "—" if size_bytes is None else format_html("<bdi>{}</bdi>", in_words(size_bytes))
+
+
+def gb_hours(byte_seconds: int) -> str:
+    """Return byte-seconds in the unit that storage is priced in (R-4.1)."""
+    hours = byte_seconds / (settings.GB * 3600)
+    if 0 < hours < 0.01:
+        return gettext("%(n)s GB-hours") % {"n": "< 0.01"}
+    shown = count(round(hours)) if hours >= 99.95 else _three_digits(hours)
+    return gettext("%(n)s GB-hours") % {"n": shown}
+
+
+def count(number: int) -> str:
+    """Return a count with the separators of the language."""
+    return number_format(number, force_grouping=True)
+
+
+def dollars(amount: Decimal) -> str:
+    return f"${number_format(amount, 2, force_grouping=True)}"
+
+
+def money(amount: Decimal | None) -> SafeString:
+    """Return an amount in USD; one that is not known says so and is never 0 (R-4.5)."""
+    if amount is None:
+        return format_html('<span class="muted">{}</span>', gettext("no price"))
+    return format_html("<bdi>{}</bdi>", dollars(amount))
 
 
 def lasting(length: timedelta | float | None) -> str:
@@ -81,6 +108,11 @@ def day(at: datetime | None) -> str | SafeString:
     # Translators: the letters are those of Django's date format.
     shown = date_format(at, pgettext("a day", "j M Y"))
     return format_html('<time datetime="{}">{}</time>', at.date().isoformat(), shown)
+
+
+def month(begin: datetime) -> str:
+    # Translators: the letters are those of Django's date format.
+    return date_format(begin.astimezone(UTC), pgettext("a month", "F Y"))
 
 
 def ago(at: datetime | None, now: datetime) -> str:

@@ -96,7 +96,7 @@ def test_a_page_costs_the_same_however_much_lies_there(
         shown(desk, store)
 
 
-QUERIES = 13
+QUERIES = 14
 
 
 # ---- the second store

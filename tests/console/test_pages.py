@@ -31,15 +31,15 @@ PAGES = [
 ]
 # What one page of a list costs, whole and as the fragment that paging asks for, however long the list is.
 PINS = {
-    "instances:list": (17, 14),
-    "stores:list": (7, 4),
-    "pending_instances:list": (29, 8),
-    "backup_instances:list": (39, 19),
-    "backup_sets:list": (15, 12),
-    "agreement:page": (14, 9),
-    "activity:list": (8, 5),
-    "activity:alerts": (8, 5),
-    "overview:page": (31, 31),
+    "instances:list": (18, 14),
+    "stores:list": (8, 4),
+    "pending_instances:list": (30, 8),
+    "backup_instances:list": (40, 19),
+    "backup_sets:list": (16, 12),
+    "agreement:page": (15, 9),
+    "activity:list": (9, 5),
+    "activity:alerts": (9, 5),
+    "overview:page": (32, 32),
 }
 
 

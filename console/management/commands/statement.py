@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -8,30 +7,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from billing.statements import Line, Statement, statement
+from billing.statements import Statement, statement
 from console.management.answers import asked
-from console.widgets import export
+from console.widgets.statement_files import FORMS, HEADING, cells_of
 from regions import clock
 
-HEADING = (
-    "item_code",
-    "instance",
-    "name",
-    "resource_group",
-    "source",
-    "destination",
-    "quantity",
-    "unit",
-    "charged",
-    "free",
-    "offset_by_plans",
-    "resent_bytes",
-    "price",
-    "amount",
-    "note",
-)
 SHOWN = (0, 1, 4, 5, 6, 7, 12, 13)
-NO_PRICE = "no price"
 
 
 class Command(BaseCommand):
@@ -42,16 +23,13 @@ class Command(BaseCommand):
         form = parser.add_mutually_exclusive_group()
         form.add_argument("--json", action="store_true", help="one JSON object; amounts are strings, null: no price")
         form.add_argument("--csv", action="store_true", help="for a spreadsheet; no cell is taken for a formula")
+        form.add_argument("--focus", action="store_true", help="CSV with the columns of FinOps FOCUS, as far as known")
 
     def handle(self, *args: Any, **options: Any) -> None:
         found = asked(self.stderr, lambda: self._ask(options["month"]))
-        if options["json"]:
-            self.stdout.write(json.dumps(_told(found), indent=1))
-        elif options["csv"]:
-            for line in export.lines(HEADING, (_row(line) for line in found.lines)):
-                self.stdout.write(line, ending="")
-        else:
-            self.stdout.write("\n".join(_table(found)))
+        form = next((form for name, form in FORMS.items() if options[name]), None)
+        for text in form.text(found) if form else (f"{line}\n" for line in _table(found)):
+            self.stdout.write(text, ending="")
 
     def _ask(self, month: datetime | None) -> Statement:
         at = clock.now()
@@ -65,46 +43,8 @@ def _month(said: str) -> datetime:
     return datetime.strptime(said, "%Y-%m").replace(tzinfo=UTC)
 
 
-def _row(line: Line) -> tuple[object, ...]:
-    return (
-        line.item.value,
-        line.instance_code,
-        line.instance_name,
-        line.group_name,
-        line.source,
-        line.destination,
-        line.quantity,
-        line.unit,
-        line.charged,
-        line.free_bytes,
-        line.offset_bytes,
-        line.resent_bytes,
-        " ".join(f"{price:f}" for price in line.prices),
-        NO_PRICE if line.amount is None else line.amount,
-        line.sentence,
-    )
-
-
-def _told(found: Statement) -> dict[str, Any]:
-    return {
-        "month": f"{found.begin:%Y-%m}",
-        "state": "closed" if found.closed_at else "open",
-        "closed_at": found.closed_at and found.closed_at.isoformat(),
-        "currency": "USD",
-        "amount": str(found.amount),
-        "lines_without_price": found.unpriced,
-        "lines": [_line(line) for line in found.lines],
-    }
-
-
-def _line(line: Line) -> dict[str, Any]:
-    amount = None if line.amount is None else str(line.amount)
-    prices = [f"{price:f}" for price in line.prices]
-    return dict(zip(HEADING, _row(line), strict=True)) | {"price": prices, "amount": amount}
-
-
 def _table(found: Statement) -> Iterator[str]:
-    rows = [tuple(str(_row(line)[column]) for column in SHOWN) for line in found.lines]
+    rows = [tuple(str(cells_of(line)[column]) for column in SHOWN) for line in found.lines]
     heading = tuple(HEADING[column] for column in SHOWN)
     widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
     for row in (heading, *rows):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from django import template
-from django.utils.formats import number_format
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
@@ -34,8 +34,23 @@ def place(store: Store) -> str:
 
 @register.filter
 def numbered(number: int) -> str:
-    """Return a count with the separators of the language."""
-    return number_format(number, force_grouping=True)
+    return words.count(number)
+
+
+@register.filter
+def money(amount: Decimal | None) -> SafeString:
+    return words.money(amount)
+
+
+@register.filter
+def dollars(amount: Decimal) -> str:
+    """Return an amount as plain text, for where no markup may stand."""
+    return words.dollars(amount)
+
+
+@register.filter
+def gb_hours(byte_seconds: int) -> str:
+    return words.gb_hours(byte_seconds)
 
 
 @register.filter
@@ -72,6 +87,11 @@ def iso(at: datetime) -> str:
 @register.filter
 def day(at: datetime | None) -> str | SafeString:
     return words.day(at)
+
+
+@register.filter
+def month(begin: datetime) -> str:
+    return words.month(begin)
 
 
 @register.filter

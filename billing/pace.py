@@ -33,6 +33,10 @@ def second_of(moment: datetime) -> int:
     return whole_seconds(moment - EPOCH)
 
 
+def moment_of(second: int) -> datetime:
+    return EPOCH + timedelta(seconds=second)
+
+
 @dataclass(frozen=True)
 class Coming:
     """Arrivals that lie ahead: the first at the second `first`, the next every so many (0: there is only one).
@@ -57,12 +61,12 @@ class Coming:
         ages = growing * age - self.every * (whole + count - 1) * growing // 2
         return self.bytes * (whole * self.stay + ages)
 
-    def seconds(self, until: int) -> Iterator[int]:
-        """Yield when each arrives, in order, before the second `until`."""
-        yield from (self.first + number * self.every for number in range(self.count(until)))
+    def seconds(self, begin: int, until: int) -> Iterator[int]:
+        """Yield when each arrives, in order, from the second `begin` on and before `until`."""
+        return (self.first + number * self.every for number in range(self.count(begin), self.count(until)))
 
     def _reached(self, age: int) -> int:
-        """Return how many of them are at least as old as the first was, less `age`."""
+        """Return how many there are whose age is not below nothing when the first's is `age`."""
         if age < 0:
             return 0
         return age // self.every + 1 if self.every else 1

@@ -6,7 +6,8 @@ and network plans take it as they take what happened, and a line of a month is r
 
 Where backups come at a constant pace and arrive at once, the forecast is the later bill to the cent. It leaves out
 what nobody knows (sizes before a first backup, lines without a price, downloads to come) and says so. The dates of
-stored copies are today's: a full that later differentials or logs will need is charged longer than is said here.
+stored copies are today's: a full that later differentials or logs will need is charged longer than is said here, and
+is seen to come again like that (a test measures by how much).
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -149,7 +151,7 @@ def test_a_new_policy_fills_up_as_it_was_said(by: By) -> None:
     daily(policy, 1, 55)
     assert_billed(seen, MARCH, APRIL)
     storage = [month.amount(ItemCode.STORAGE).known for month in seen.months]
-    assert storage[0] < storage[1] < storage[2] < storage[3]
+    assert storage[0] < storage[1] < storage[2]
 
 
 def test_the_later_months_cost_what_the_settings_dialog_says(steady: CopyPolicy) -> None:
@@ -185,7 +187,10 @@ def test_weekly_fulls_with_their_differentials_cost_what_was_said(by: By) -> Non
 
 
 def test_in_the_middle_of_a_week_it_is_short_by_what_the_coming_differentials_need(by: By) -> None:
-    """What the docstring owns up to, measured: the full's date is today's, and three differentials are to come."""
+    """What the docstring owns up to, measured: this full's date is today's, and three differentials are to come.
+
+    It is seen with three, as the settings dialog sees it too, and so comes again with three a fortnight later.
+    """
     policy = enabled(instance_in(), by)
     weeks(policy, -3, -2, -1)
     weeks(policy, 0, until=3)
@@ -197,7 +202,7 @@ def test_in_the_middle_of_a_week_it_is_short_by_what_the_coming_differentials_ne
         copy_of(backup_of(policy.instance, START + day * DAY, GB, kind="differential", base_guid="full 0"), policy)
     weeks(policy, 1, 2, 3, 4)
     said, billed = next(is_billed(seen, MARCH))
-    assert billed.known - said.known == storage_amount(70 * GB * 3 * 86_400, Decimal("0.0002"))
+    assert billed.known - said.known == storage_amount(2 * 70 * GB * 3 * 86_400, Decimal("0.0002"))
 
 
 def test_a_price_that_is_entered_already_is_reckoned_with(steady: CopyPolicy) -> None:
@@ -211,13 +216,16 @@ def test_a_price_that_is_entered_already_is_reckoned_with(steady: CopyPolicy) ->
 
 def test_network_plans_cover_what_comes_as_long_as_they_last(steady: CopyPolicy) -> None:
     """R-4.4: bought on 5 March; it ends within April, and is as good as used when it does."""
+    bare = forecast(NOW)
     plan_of(5_000, datetime(2027, 3, 5, tzinfo=UTC))
-    without = forecast(NOW).month.amount(ItemCode.TRAFFIC)
-    daily(steady, 1, 55)
     seen = forecast(NOW)
+    daily(steady, 1, 55)
     assert_billed(seen, MARCH, APRIL)
-    march, april, may = (month.amount(ItemCode.TRAFFIC).known for month in seen.months[:3])
-    assert march < april < may and without.known == march
+    march, april, may = (
+        (month.amount(ItemCode.TRAFFIC).known, without.amount(ItemCode.TRAFFIC).known)
+        for month, without in zip(seen.months[:3], bare.months, strict=False)
+    )
+    assert march[0] < march[1] and april[0] < april[1] and may[0] == may[1]
 
 
 def test_others_draw_on_the_same_plan(steady: CopyPolicy, by: By) -> None:
@@ -317,10 +325,12 @@ def test_disabled_suspended_and_released_bring_nothing_new(steady: CopyPolicy) -
         assert seen.over_the_year() == Amount(Decimal("0.00"))
 
 
-def test_a_fleet_costs_no_more_questions_than_one_instance(
-    steady: CopyPolicy, by: By, django_assert_max_num_queries: object
-) -> None:
-    for number in range(5):
-        daily(enabled(instance_in(name=f"more-{number}"), by, logs_enabled=True), -3, 0)
-    with django_assert_max_num_queries(24):
-        forecast(NOW)
+def test_a_fleet_costs_no_more_questions_than_a_few(steady: CopyPolicy, by: By) -> None:
+    def questions(more: str) -> int:
+        for number in range(4):
+            daily(enabled(instance_in(name=f"{more}-{number}"), by, logs_enabled=True), -3, 0)
+        with CaptureQueriesContext(connection) as seen:
+            forecast(NOW)
+        return len(seen)
+
+    assert questions("few") == questions("more")

@@ -99,7 +99,7 @@ class Row:
     name: SafeString | str
     storage: Amount
     traffic: Amount
-    downloads: Amount
+    downloads: Amount | None  # None: of months to come nothing is foreseen
     total: Amount
 
 
@@ -109,8 +109,11 @@ class MonthTable(ConsoleTable):
     name = tables.Column(verbose_name=_("Month"))
     storage = tables.Column(verbose_name=_("Storage"), attrs=NUMBER)
     traffic = tables.Column(verbose_name=_("Traffic"), attrs=NUMBER)
-    downloads = tables.Column(verbose_name=_("Downloads"), attrs=NUMBER)
+    downloads = tables.Column(verbose_name=_("Downloads"), attrs=NUMBER, default=_("not foreseen"))
     total = tables.Column(verbose_name=_("Together"), attrs=NUMBER)
+
+    class Meta(ConsoleTable.Meta):
+        empty_text = _("Nothing is foreseen.")
 
     def render_storage(self, value: Amount) -> SafeString:
         return said(value)

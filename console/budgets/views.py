@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -89,9 +90,10 @@ class BudgetList(ListView):
 
 
 def _months(seen: Forecast) -> list[Row]:
-    rows = [_row(_named(month), month.amount) for month in seen.months]
-    rows[0] = _row(gettext("%(month)s, at its end") % {"month": rows[0].name}, seen.month.amount)
-    return [*rows, _row(gettext("The twelve months after this one"), seen.over_the_year)]
+    first, *later = [_row(_named(month), month.amount) for month in seen.months]
+    year = _row(gettext("The twelve months after this one"), seen.over_the_year)
+    now = replace(first, name=gettext("%(month)s, at its end") % {"month": first.name})
+    return [now, *(replace(row, downloads=None) for row in (*later, year))]
 
 
 def _row(name: str, amount_of: Callable[[ItemCode | None], Amount]) -> Row:

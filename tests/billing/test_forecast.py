@@ -202,7 +202,8 @@ def test_in_the_middle_of_a_week_it_is_short_by_what_the_coming_differentials_ne
         copy_of(backup_of(policy.instance, START + day * DAY, GB, kind="differential", base_guid="full 0"), policy)
     weeks(policy, 1, 2, 3, 4)
     said, billed = next(is_billed(seen, MARCH))
-    assert billed.known - said.known == storage_amount(2 * 70 * GB * 3 * 86_400, Decimal("0.0002"))
+    short = storage_amount(2 * 70 * GB * 3 * 86_400, Decimal("0.0002"))
+    assert abs(billed.known - said.known - short) <= Decimal("0.01")  # each of the three is rounded by itself
 
 
 def test_a_price_that_is_entered_already_is_reckoned_with(steady: CopyPolicy) -> None:

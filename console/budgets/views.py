@@ -107,35 +107,44 @@ def _named(month: Month) -> str:
 
 def _notes(seen: Forecast) -> list[str]:
     """Return what the figures leave out, in sentences."""
-    notes = []
-    if seen.unknown:
-        names = [one.name for one in seen.unknown]
-        more = len(names) - NAMES_SHOWN
-        listed = ", ".join(names[:NAMES_SHOWN]) + (gettext(" and %(n)s more") % {"n": more} if more > 0 else "")
-        sentence = gettext("Not counted: new backups of %(names)s, whose size and pace are not known yet.")
-        notes.append(sentence % {"names": listed})
-    if seen.unpriced:
-        sentence = ngettext(
-            "Not counted: %(n)s line of this month has no price.",
-            "Not counted: %(n)s lines of this month have no price.",
+    counted = [
+        (
             seen.unpriced,
-        )
-        notes.append(sentence % {"n": seen.unpriced})
-    if seen.without_logs:
-        sentence = ngettext(
-            "Not counted: the logs of %(n)s instance, of which none are known yet.",
-            "Not counted: the logs of %(n)s instances, of which none are known yet.",
+            ngettext(
+                "Not counted: %(n)s line of this month has no price.",
+                "Not counted: %(n)s lines of this month have no price.",
+                seen.unpriced,
+            ),
+        ),
+        (
             seen.without_logs,
-        )
-        notes.append(sentence % {"n": seen.without_logs})
-    if seen.held:
-        sentence = ngettext(
-            "%(n)s copy is held: it is counted as if the hold were never released.",
-            "%(n)s copies are held: they are counted as if the holds were never released.",
+            ngettext(
+                "Not counted: the logs of %(n)s instance, of which none are known yet.",
+                "Not counted: the logs of %(n)s instances, of which none are known yet.",
+                seen.without_logs,
+            ),
+        ),
+        (
             seen.held,
-        )
-        notes.append(sentence % {"n": seen.held})
-    return notes
+            ngettext(
+                "%(n)s copy is held: it is counted as if the hold were never released.",
+                "%(n)s copies are held: they are counted as if the holds were never released.",
+                seen.held,
+            ),
+        ),
+    ]
+    return [*_unknown(seen), *(sentence % {"n": n} for n, sentence in counted if n)]
+
+
+def _unknown(seen: Forecast) -> list[str]:
+    if not seen.unknown:
+        return []
+    names = [one.name for one in seen.unknown]
+    more = len(names) - NAMES_SHOWN
+    listed = ", ".join(names[:NAMES_SHOWN]) + (gettext(" and %(n)s more") % {"n": more} if more > 0 else "")
+    return [
+        gettext("Not counted: new backups of %(names)s, whose size and pace are not known yet.") % {"names": listed}
+    ]
 
 
 # ---- dialogs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Exists, Q, QuerySet
 from django.http import Http404
 
 from backups.models import (
@@ -22,6 +22,8 @@ from backups.models import (
     Restore,
     Role,
 )
+
+BUDGET = "budget_"  # how the codes of alerts about money begin
 
 
 def sees_all(user: Any) -> bool:
@@ -123,9 +125,30 @@ def drill_query_for(user: Any, pk: int, *roles: str) -> DrillQuery:
 
 
 def alerts_for(user: Any) -> QuerySet[Alert]:
-    """Return open alerts of the user's groups; those of no group (a store) only for who runs the installation."""
+    """Return open alerts of the user's groups; those of no group (a store) only for who runs the installation.
+
+    What is told of a budget is for those whose costs they are.
+    """
     opened = Alert.objects.filter(closed_at=None).order_by("-opened_at")
-    return opened if sees_all(user) else opened.filter(group__in=groups_for(user))
+    if sees_all(user):
+        return opened
+    billed = groups_for(user, Role.BILLING)
+    of_money = Q(group__in=billed) | Q(_bills_everywhere(billed), group=None)
+    is_of_money = Q(code__startswith=BUDGET)
+    return opened.filter(is_of_money & of_money | ~is_of_money & Q(group__in=groups_for(user)))
+
+
+def _bills_everywhere(billed: QuerySet[ResourceGroup]) -> Q:
+    """Say that no group is missing among those billed, and that there are any."""
+    return Q(Exists(billed)) & ~Q(Exists(ResourceGroup.objects.exclude(pk__in=billed.values("pk"))))
+
+
+def bills_everywhere(user: Any) -> bool:
+    """Whether the costs of the whole fleet are this person's: of every group there is."""
+    if sees_all(user):
+        return True
+    billed = set(groups_for(user, Role.BILLING).values_list("pk", flat=True))
+    return bool(billed) and not ResourceGroup.objects.exclude(pk__in=billed).exists()
 
 
 def events_for(user: Any) -> QuerySet[Event]:

@@ -11,7 +11,7 @@ from django.core.mail import send_mail
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 
-from backups.models import Alert, Instance
+from backups.models import Alert, Instance, ResourceGroup
 from regions import clock
 
 log = logging.getLogger(__name__)
@@ -26,8 +26,16 @@ def fitting(subject: str) -> str:
     return f"{subject[: LONGEST_SUBJECT - 17]}-{told_apart}"
 
 
-def open_alert(code: str, subject: str, sentence: str, *, remedy: str = "", instance: Instance | None = None) -> Alert:
-    """Open the alert, or bring the words of the open one up to date; safe to repeat."""
+def open_alert(
+    code: str,
+    subject: str,
+    sentence: str,
+    *,
+    remedy: str = "",
+    instance: Instance | None = None,
+    group: ResourceGroup | None = None,
+) -> Alert:
+    """Open the alert, or bring the words of the open one up to date; safe to repeat. `group`: where no instance is."""
     words = {"sentence": sentence, "remedy": remedy}
     found = Alert.objects.filter(code=code, subject=subject, closed_at=None).first()
     if found is None:
@@ -38,7 +46,7 @@ def open_alert(code: str, subject: str, sentence: str, *, remedy: str = "", inst
                     subject=subject,
                     opened_at=clock.now(),
                     instance=instance,
-                    group_id=instance.group_id if instance else None,
+                    group_id=instance.group_id if instance else group and group.pk,
                     **words,
                 )
         except IntegrityError:  # somebody opened it between the look and the insert

@@ -14,18 +14,16 @@ from django.db.models import Sum
 from django.utils.translation import gettext, gettext_noop, ngettext
 
 from backups import dependents, planning, retention
-from backups.models import BackupFile, BackupSet, Copy, Instance, Kind, PolicyKind, SetStatus, StorageSpan
+from backups.models import BackupFile, BackupSet, Copy, Instance, PolicyKind, StorageSpan
 from billing.amounts import storage_amount, traffic_amount
 from billing.models import ItemCode
+from billing.pace import pace_of, whole_seconds
 from billing.prices import price_of
 from regions.models import Region
 
-DAY = timedelta(days=1)
-PACE_WINDOW = timedelta(days=14)
 MONTH = timedelta(days=30)
 
 NO_PRICE = gettext_noop("There is no price for this; it runs all the same and the statement says so.")
-NO_LOGS_YET = gettext_noop("Not counted: logs, of which none are known yet.")
 NO_BACKUP_YET = gettext_noop("No default backup is known yet, so its size and pace are not either.")
 
 
@@ -105,7 +103,7 @@ def monthly_storage(instance: Instance, retention_days: int, at: datetime, *, lo
     The stored amount is the pace times the time each backup stays, bases of differentials, and what logs need as long
     as the newest of them, included (R-12.6).
     """
-    pace = _pace(instance, at, logs)
+    pace = pace_of(instance, at, logs)
     if pace is None:
         return Estimate(None, None, gettext(NO_BACKUP_YET))
     found = storing(pace.stored_bytes(retention_days), instance.region, at)
@@ -117,12 +115,12 @@ def storing(stored_bytes: int, source: Region, at: datetime) -> Estimate:
     price = price_of(ItemCode.STORAGE, source, at=at)
     if price is None:
         return Estimate(stored_bytes, None, gettext(NO_PRICE))
-    return Estimate(stored_bytes, storage_amount(stored_bytes * _seconds(MONTH), price.amount))
+    return Estimate(stored_bytes, storage_amount(stored_bytes * whole_seconds(MONTH), price.amount))
 
 
 def monthly_traffic(instance: Instance, destination: Region, at: datetime, *, logs: bool = False) -> Estimate:
     """Return what 30 days of default backups cost on their way, at today's sizes and pace."""
-    pace = _pace(instance, at, logs)
+    pace = pace_of(instance, at, logs)
     if pace is None:
         return Estimate(None, None, gettext(NO_BACKUP_YET))
     total = pace.bytes_in(MONTH)
@@ -167,114 +165,6 @@ def _traffic(total: int, instance: Instance, destination: Region, at: datetime) 
     return (traffic_amount(total, price.amount), "") if price else (None, gettext(NO_PRICE))
 
 
-@dataclass(frozen=True)
-class Arrived:
-    """One finished default backup as the pace sees it. `needs` is the guid of the set it stands on, "" for none."""
-
-    bytes: int
-    finished_at: datetime
-    guid: str = ""
-    needs: str = ""
-
-
-@dataclass(frozen=True)
-class LogPace:
-    """How many bytes of logs a day brings. Between two fulls, `turn`, each is kept until the newest expires."""
-
-    day_bytes: int
-    turn: timedelta
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How much arrives in how much time; `logs` None: they are not copied."""
-
-    arrived: tuple[Arrived, ...]
-    observed: timedelta
-    logs: LogPace | None = None
-
-    @property
-    def sentence(self) -> str:
-        said = [self._counted, gettext(NO_LOGS_YET) if self.logs and not self.logs.day_bytes else ""]
-        return " ".join(filter(None, said))
-
-    @property
-    def _counted(self) -> str:
-        days = max(1, round(self.observed / DAY))
-        count = len(self.arrived)
-        backups = ngettext("%(n)s default backup", "%(n)s default backups", count) % {"n": count}
-        if days == 1:
-            return gettext("Reckoned from %(backups)s of the last day.") % {"backups": backups}
-        return gettext("Reckoned from %(backups)s of the last %(days)s days.") % {"backups": backups, "days": days}
-
-    def bytes_in(self, stretch: timedelta) -> int:
-        logs = self.logs.day_bytes * _seconds(stretch) // _seconds(DAY) if self.logs else 0
-        return sum(backup.bytes for backup in self.arrived) * _seconds(stretch) // _seconds(self.observed) + logs
-
-    def stored_bytes(self, retention_days: int) -> int:
-        """What lies there in the steady state: each arrival times how long it stays, per time observed."""
-        newest: dict[str, datetime] = {}
-        for backup in sorted(self.arrived, key=lambda backup: backup.finished_at, reverse=True):
-            needed = newest.get(backup.guid, backup.finished_at) if backup.guid else backup.finished_at
-            newest[backup.needs] = max(needed, newest.get(backup.needs, needed))
-        stays = sum(backup.bytes * _seconds(_stay(backup, retention_days, newest)) for backup in self.arrived)
-        return stays // _seconds(self.observed) + self._stored_for_logs(retention_days)
-
-    def _stored_for_logs(self, retention_days: int) -> int:
-        """The logs themselves, on the average half a turn longer than their own, and the fulls, a whole one."""
-        if not self.logs or not self.logs.day_bytes:
-            return 0
-        stay = retention_days * DAY + self.logs.turn / 2
-        fulls = sum(backup.bytes for backup in self.arrived if not backup.needs)
-        longer = fulls * _seconds(self.logs.turn) // _seconds(self.observed)
-        return self.logs.day_bytes * _seconds(stay) // _seconds(DAY) + longer
-
-
-def _stay(backup: Arrived, retention_days: int, newest: dict[str, datetime]) -> timedelta:
-    """A set stays as long as the newest that needs it, at any depth."""
-    last_needed = newest.get(backup.guid, backup.finished_at) if backup.guid else backup.finished_at
-    return max(last_needed - backup.finished_at, timedelta(0)) + retention_days * DAY
-
-
-def _seconds(stretch: timedelta) -> int:
-    return stretch // timedelta(seconds=1)
-
-
-def _pace(instance: Instance, at: datetime, logs: bool = False) -> Pace | None:
-    """Look at the last fourteen days, or at as many as there are; one day at least, for a full a day is the rule."""
-    sets = BackupSet.objects.filter(instance=instance, status=SetStatus.SUCCEEDED, finished_at__lte=at).data()
-    first = sets.order_by("finished_at").values_list("finished_at", flat=True).first()
-    if first is None:
-        return None
-    recent = list(sets.filter(finished_at__gt=at - PACE_WINDOW).annotate(bytes=Sum("files__size")))
-    arrived = tuple(_arrived(found) for found in recent)
-    observed = min(max(at - first, _turns(recent), DAY), PACE_WINDOW)
-    return Pace(arrived, observed, _log_pace(instance, at, arrived, observed) if logs else None) if arrived else None
-
-
-def _turns(recent: list[BackupSet]) -> timedelta:
-    """Return how long so many backups take at their own pace: between fourteen lie thirteen gaps, not fourteen."""
-    finished: dict[str, list[datetime]] = {}
-    for found in recent:
-        finished.setdefault(found.database, []).append(found.finished_at)
-    often = max(finished.values(), key=len, default=[])
-    return (max(often) - min(often)) / (len(often) - 1) * len(often) if len(often) > 1 else timedelta(0)
-
-
-def _log_pace(instance: Instance, at: datetime, arrived: tuple[Arrived, ...], observed: timedelta) -> LogPace:
-    """Look at the logs of the last day: there may be thousands."""
-    recent = BackupFile.objects.filter(sets__instance=instance, sets__kind=Kind.LOG, sets__finished_at__gt=at - DAY)
-    databases = len(planning.databases_of(instance, at)) or 1
-    fulls = sum(1 for backup in arrived if not backup.needs) or 1
-    return LogPace(recent.aggregate(total=Sum("size"))["total"] or 0, observed * databases / fulls)
-
-
-def _arrived(found: BackupSet) -> Arrived:
-    is_differential = found.kind == Kind.DIFFERENTIAL
-    needs = found.base_guid if is_differential else ""
-    return Arrived(found.bytes or found.size_bytes, found.finished_at, found.set_guid, needs)
-
-
 def left_to_pay(instance: Instance, at: datetime, retention_days: int | None = None) -> LeftToPay:
     """Return what the copies stored now cost until they expire (R-15.5): at their dates, or under another retention."""
     spans = _charged_now(instance)
@@ -317,7 +207,7 @@ def _until(spans: Iterable[StorageSpan], date_of: Callable[[Copy], datetime | No
     price = price_of(ItemCode.STORAGE, at=at)
     if price is None:
         return LeftToPay(None, until, gettext(NO_PRICE))
-    quantity = sum(size * _seconds(date - at) for size, date in ahead)
+    quantity = sum(size * whole_seconds(date - at) for size, date in ahead)
     return LeftToPay(storage_amount(quantity, price.amount), until, _held(held))
 
 

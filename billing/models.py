@@ -240,3 +240,34 @@ class PlanUse(models.Model):
 
     def __str__(self) -> str:
         return f"{self.plan} in {self.statement_id:%Y-%m}"
+
+
+def usual_percents() -> list[int]:
+    return [80, 100]
+
+
+class Budget(models.Model):
+    """How much a month may cost: the whole fleet (no group) or one resource group, in USD.
+
+    An alert opens at each of `percents` of what was really spent, and with `on_forecast` as soon as the month will
+    cost more than the budget (billing.budgets). One budget for each scope; changed and removed with an event.
+    """
+
+    MOST_PERCENT = 200
+
+    group = models.ForeignKey("backups.ResourceGroup", models.PROTECT, null=True, blank=True, related_name="budgets")
+    amount = models.DecimalField("monthly amount (USD)", max_digits=12, decimal_places=2)
+    percents = ArrayField(models.PositiveSmallIntegerField(), default=usual_percents)
+    on_forecast = models.BooleanField(default=True)
+    is_enabled = models.BooleanField(default=True)
+    created_at = models.DateTimeField()
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+")
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(amount__gt=0), name="budget_not_empty"),
+            models.UniqueConstraint(fields=["group"], nulls_distinct=False, name="one_budget_of_a_scope"),
+        ]
+
+    def __str__(self) -> str:
+        return f"budget of {self.group or 'the whole fleet'}"

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from billing import closing, downloads
+from billing import budgets, closing, downloads
 
 # name of the task → seconds between two rings
-TIMETABLE: dict[str, float] = {"close_months": 900, "keep_price_alerts": 900, "settle_downloads": 60}
+TIMETABLE: dict[str, float] = {
+    "close_months": 900,
+    "keep_price_alerts": 900,
+    "keep_budget_alerts": 900,
+    "settle_downloads": 60,
+}
 
 
 @shared_task
@@ -18,6 +23,11 @@ def close_months() -> None:
 @shared_task
 def keep_price_alerts() -> None:
     closing.keep_price_alerts()
+
+
+@shared_task
+def keep_budget_alerts() -> None:
+    budgets.keep_alerts()
 
 
 @shared_task

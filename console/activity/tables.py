@@ -9,6 +9,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from backups.access import BUDGET
 from backups.models import Alert, Event
 from console.widgets import words
 from console.widgets.icons import icon
@@ -19,6 +20,13 @@ def _with_proof(record: Event | Alert) -> SafeString:
     where = reverse("instances:page", args=[record.instance.code])
     link = '<a class="who" href="{}">{}</a><small class="proven">{}</small>'
     return format_html(link, where, record.instance.name, record.proven)
+
+
+def _where(alert: Alert) -> SafeString | str:
+    """Return the way to the page where something can be done about it, for alerts about money."""
+    if not alert.code.startswith(BUDGET):
+        return ""
+    return format_html(' <a href="{}">{}</a>', reverse("budgets:page"), gettext("Budgets and forecast"))
 
 
 class EventTable(ConsoleTable):
@@ -59,7 +67,8 @@ class AlertTable(ConsoleTable):
 
     def render_sentence(self, value: str, record: Alert) -> SafeString:
         state = format_html('<span class="st warn">{}{}</span>', icon("triangle-alert"), gettext("Open"))
-        return format_html("{} {}<small>{}</small>", state, words.plain(value), words.plain(record.remedy))
+        remedy = words.plain(record.remedy)
+        return format_html("{} {}<small>{}{}</small>", state, words.plain(value), remedy, _where(record))
 
     def render_instance(self, record: Alert) -> SafeString | str:
         if record.instance is None:

@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from billing import plans
-from billing.models import UNITS, ClosedStatement, DownloadCharge, NetworkPlan, PlanUse, Price, StatementLine
+from billing.models import UNITS, Budget, ClosedStatement, DownloadCharge, NetworkPlan, PlanUse, Price, StatementLine
 from console.support.nouns import Facts, FactsInline, Noun, shown_fields
 from console.widgets.acting import acting
 from regions import clock
@@ -115,3 +115,13 @@ class DownloadCharges(Facts):
     list_filter = ["address"]
     list_select_related = ["instance", "set__instance"]
     search_fields = ["instance__code", "instance__name"]
+
+
+@admin.register(Budget)
+class Budgets(Facts):
+    """Made and changed on their own page, where they are refused in words and leave an event."""
+
+    list_display = ["group", "amount", "percents", "on_forecast", "is_enabled", "created_at", "created_by"]
+    list_filter = ["is_enabled", "on_forecast"]
+    list_select_related = ["group", "created_by"]
+    search_fields = ["group__name"]

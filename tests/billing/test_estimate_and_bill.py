@@ -14,8 +14,11 @@ from backups.level2 import Terms
 from backups.models import Copy, Instance, PolicyKind
 from billing import estimates, metering
 from billing.amounts import storage_amount, traffic_amount
+from billing.forecast import forecast
+from billing.metering import month_of
 from billing.models import ItemCode
 from billing.prices import price_of
+from billing.statements import by_item, statement
 from regions.models import Region
 from tests.backups import world as worlds
 from tests.backups.time_machine import TimeMachine
@@ -88,6 +91,27 @@ def test_a_month_of_daily_fulls_costs_what_was_said_before_ok(
     assert time_machine.at - begin == MONTH
     assert storage.amount == billed_storage(begin, time_machine.at, (SOURCE, TARGET)) == Decimal("10.08")
     assert traffic.amount == billed_traffic(begin, time_machine.at) > 0
+
+
+def test_a_month_ends_as_the_forecast_said_on_its_second_day(world: World, time_machine: TimeMachine) -> None:
+    """R-4: level 2 beside it, and the whole way of a backup, from its job to its expiry."""
+    month = month_of(month_of(time_machine.at + 22 * DAY)[1])[0]
+    time_machine.at = month - 21 * DAY + timedelta(hours=5)
+    orders = world.instance()
+    world.second_store()
+    world.store(TARGET)
+    days(world, orders, time_machine, 14)
+    world.enable(orders)
+    level2.apply(orders, Terms(True), world.by)
+    days(world, orders, time_machine, 8)
+    seen = forecast(time_machine.at + timedelta(seconds=1), months=0)
+    end = month_of(month)[1]
+    while time_machine.at + DAY < end:
+        days(world, orders, time_machine, 1)
+    billed = by_item(statement(month, end).lines)
+    assert seen.month.begin == month
+    assert seen.month.amount(ItemCode.STORAGE).known == billed[ItemCode.STORAGE].amount > 20
+    assert seen.month.amount(ItemCode.TRAFFIC).known == billed[ItemCode.TRAFFIC].amount > seen.spent.known > 0
 
 
 def test_level_2_costs_what_was_said_while_shown_and_nothing_while_hidden(

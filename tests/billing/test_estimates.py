@@ -9,7 +9,7 @@ import pytest
 
 from backups.models import Copy, Instance
 from billing import estimates
-from billing.estimates import DAY, Arrived, Pace
+from billing.pace import DAY, Arrived, Pace
 from regions.models import Region
 from tests.billing.facts import GB, START, backup_of, copy_of, instance_in, policy_of
 

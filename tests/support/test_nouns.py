@@ -74,6 +74,7 @@ FACTS = [
     "closedstatement",
     "statementline",
     "planuse",
+    "budget",
 ]
 
 

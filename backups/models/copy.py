@@ -107,9 +107,11 @@ class Copy(models.Model):
     brought_forward_at = models.DateTimeField(null=True)  # a person moved its expiry nearer; the breaker counts these
     brought_forward_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+")
     approved_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+")
-    times_damaged = models.PositiveSmallIntegerField(default=0)
+    times_damaged = models.PositiveSmallIntegerField(default=0, db_default=0)
     mend_at = models.DateTimeField(null=True)  # a damaged one is carried again then; None: by a person only
-    former_manifest_key = models.CharField(max_length=500, blank=True)  # of the bytes that a mended one lies instead of
+    former_manifest_key = models.CharField(
+        max_length=500, blank=True, default="", db_default=""
+    )  # of the damaged bytes
     hidden_at = models.DateTimeField(null=True)  # since when it does not age: see backups.level2
     hidden_for = models.DurationField(default=timedelta(0))  # how long it did not, before that
     deleting_since = models.DateTimeField(null=True)

@@ -89,6 +89,7 @@ class _Batch:
 
     def __init__(self, store: Store, finds: Sequence[Find], report: Report) -> None:
         self._store, self._finds, self._report, self._may_add = store, finds, report, False
+        self._at = clock.now()  # once for all of them: the database is asked for it
         files = [file for find in finds for file in find.said["files"]]
         keys = [file["key"] for file in files]
         places = [find.place for find in finds]
@@ -182,9 +183,9 @@ class _Batch:
         instance = self._instance_of(find)
         known = self.sets.get(place.set)
         if known is None:
-            values = {"discovered_at": clock.now()} | columns(BackupSet, facts, manifest.SET_FIELDS)
+            values = {"discovered_at": self._at} | columns(BackupSet, facts, manifest.SET_FIELDS)
             # Whether a copy of it is owed was decided by the Farshore that was lost.
-            return BackupSet(pk=place.set, instance=instance, **values, weighed_at=clock.now())
+            return BackupSet(pk=place.set, instance=instance, **values, weighed_at=self._at)
         if known.instance_id != instance.pk or known.finished_at != moment(facts["finished_at"]):
             raise Refusal("SetKnown", f"Set {place.set} of this catalogue is another backup.", "")
         known.instance = instance
@@ -313,11 +314,9 @@ class _Batch:
             )
         return self.sources[key]
 
-    @staticmethod
-    def _add_store(said: dict[str, Any]) -> Store:
-        at = clock.now()
+    def _add_store(self, said: dict[str, Any]) -> Store:
         why = "It is known from the manifests of copies only."
-        dated = {"attached_at": at, "detached_at": at}
+        dated = {"attached_at": self._at, "detached_at": self._at}
         return Store.objects.create(**said, **dated, state=Store.State.UNREACHABLE, last_error=why)
 
     def _require_adding(self) -> None:
@@ -346,9 +345,8 @@ class _Batch:
             self._add(row, True)
         for file, transfer in draft.carried.items():
             self._add(CopiedFile(copy=copy, file=draft.files[file], transfer=transfer), True)
-        at = clock.now()
-        if copy.expires_at > at:  # from now on; what it cost before stands in the bills of the one that was lost
-            self._add(StorageSpan(copy=copy, bytes=copy.stored_bytes, began_at=at), True)
+        if copy.expires_at > self._at:  # from now on; what it cost before stands in the bills of the one that was lost
+            self._add(StorageSpan(copy=copy, bytes=copy.stored_bytes, began_at=self._at), True)
         self.sets[found.pk], self.copies[copy.pk], self.live[found.pk] = found, copy, copy.pk
         self.files |= draft.files
         self.transfers |= draft.transfers

@@ -53,15 +53,18 @@ class Contents:
     manifests: list[Place] = field(default_factory=list)
     states: dict[str, list[ObjectInfo]] = field(default_factory=dict)  # by instance, newest first
     highest: int = 0  # the highest number in any key
+    installation: str = field(default_factory=lambda: str(Installation.current().uuid))
+    base: str = field(default_factory=layout.base)
 
 
 def look(storage: Storage) -> Contents:
-    base, found = re.escape(layout.base()), Contents()
+    found = Contents()
+    base = re.escape(found.base)
     of_copy = re.compile(
         rf"{base}/([A-Za-z0-9-]{{1,40}})/(\d{{1,18}})/(\d{{1,18}})/(\d{{1,18}})/(\d{{1,18}}|manifest.json)"
     )
     state = re.compile(rf"{base}/([A-Za-z0-9-]{{1,40}})/{layout.STATE}/\d{{12,18}}\.json")
-    for info in storage.list(f"{layout.base()}/"):
+    for info in storage.list(f"{found.base}/"):
         if match := of_copy.fullmatch(info.key):
             _put_in_its_place(found, info, *match.groups())
         elif match := state.fullmatch(info.key):
@@ -115,15 +118,15 @@ def newest_state(storage: Storage, infos: Iterable[ObjectInfo], report: Report) 
     return None
 
 
-def manifest_of(place: Place, body: bytes | StorageError) -> Document:
+def manifest_of(place: Place, body: bytes | StorageError, found: Contents) -> Document:
     """Return a manifest; it is believed only about its own place, and names only objects of its own instance."""
     if isinstance(body, StorageError):
         raise body
     said = manifest.read(body)
     stated = (said["installation"], said["instance"]["code"], said["set"]["id"], said["copy"]["id"])
-    if stated != (str(Installation.current().uuid), place.code, place.set, place.copy):
+    if stated != (found.installation, place.code, place.set, place.copy):
         raise _unreadable("It is of another copy than the place it lies in.")
-    ours = re.compile(rf"{re.escape(layout.base())}/{re.escape(place.code)}/\d+/\d+/\d+/\d+")
+    ours = re.compile(rf"{re.escape(found.base)}/{re.escape(place.code)}/\d+/\d+/\d+/\d+")
     for file in said["files"]:
         if not ours.fullmatch(file["key"]):
             raise _unreadable(f"It names {file['key']}, which is no object of a copy.")
@@ -134,7 +137,7 @@ def manifest_of(place: Place, body: bytes | StorageError) -> Document:
 
 def find_of(place: Place, body: bytes | StorageError, found: Contents, storage: Storage, rehash: bool) -> Find:
     """Return what a manifest says; raises what `report.WRONG` holds unless it and each of its objects fit together."""
-    said = manifest_of(place, body)
+    said = manifest_of(place, body, found)
     objects = {file["key"]: object_of(file, found, storage, rehash) for file in said["files"]}
     return Find(place, said, objects, sum(len(file["parts"]) for file in said["files"]))
 

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from backups import audit, discovery, layout, planning, policies, restore_sources, state_objects, watch, windows
 from backups.models import (
@@ -165,6 +167,44 @@ def test_running_it_again_changes_nothing(fleet: World, lost: dict[str, Any]) ->
     assert "nothing that was not known; 0 objects" in rebuild(url(fleet))
     assert "nothing that was not known; 0 objects" in rebuild(TARGET)
     assert (facts(), Event.objects.count()) == (before, events)
+
+
+def test_many_copies_come_back_with_few_statements(world: World, orders: Instance) -> None:
+    """Looked up and written together: each copy more costs less than two of them, and changes none of what is told."""
+    world.enable(orders, days=30)
+    for number in range(60):
+        found = world.finished(orders)
+        if number % 4 == 0:
+            world.finished(orders, database="Beside", beside=found)
+    planning.weigh_due()
+    world.carry()
+    said = facts()["copies"]
+    manifests = sorted((world.folder / TARGET).rglob("manifest.json"))
+    aside = {path: path.read_bytes() for path in manifests[:50]}
+    used = []
+    for there in (False, True):
+        for path, body in aside.items():
+            path.write_bytes(body) if there else path.unlink()
+        forget_everything()
+        with CaptureQueriesContext(connection) as queries:
+            rebuild(url(world))
+        used.append(len(queries))
+    assert Copy.objects.count() == 75
+    keys = ("pk", "set", "stored_bytes", "manifest_key", "verification")
+    assert [[copy[key] for key in keys] for copy in facts()["copies"]] == [[copy[key] for key in keys] for copy in said]
+    assert used[1] - used[0] < 2 * len(aside), used
+    assert list(audit.breaches()) == []
+
+
+def test_a_row_the_database_refuses_costs_its_own_copy_alone(fleet: World, lost: dict[str, Any]) -> None:
+    """The others of its batch are written without it."""
+    victim = lost["copies"][0]
+    change(manifest_path(fleet, victim), lambda said: said["copy"].update(route_version=2**40))
+    said = rebuild(url(fleet))
+    assert said.count(victim["manifest_key"]) >= 1 and "It holds something impossible" in said
+    assert not Copy.objects.filter(pk=victim["pk"]).exists() and Copy.objects.count() == 4
+    assert TransferPart.objects.count() == len({part["transfer__key"] for part in lost["parts"]})
+    assert list(audit.breaches()) == []
 
 
 def test_nothing_expires_until_an_administrator_confirms(

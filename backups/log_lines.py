@@ -95,7 +95,7 @@ class Anchor(NamedTuple):
 class Line:
     """A fork with the forks it came from.
 
-    `limits`: fork -> where the line left it, None for its own fork, which is the first; `switches`: those of all its
+    `limits`: fork -> where the line left it, None for its own fork, which is the first. `switches`: those of all its
     forks but the oldest.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -23,10 +23,11 @@ class History:
     time: TimeMachine
     position: int = 100
     database: str = "Sales"
+    fork: dict[str, Any] = field(default_factory=dict)
 
     def full(self, **more: Any) -> BackupSet:
         self.time.forward(minutes=1)
-        here = {"first_position": self.position, "last_position": self.position}
+        here = {"first_position": self.position, "last_position": self.position, "fork": self.fork.get("fork", "")}
         return self._weighed(kind=Kind.FULL, **{**here, **more})
 
     def log(self, **more: Any) -> BackupSet:
@@ -36,10 +37,15 @@ class History:
         where = {"first_position": first, "last_position": self.position, "started_at": began_at}
         if self.instance.arrival == "found":
             where["started_at"] = self.time.at  # a log backup holds what was committed before it began
-        return self._weighed(kind=Kind.LOG, **{**where, **more})
+        return self._weighed(kind=Kind.LOG, **{**where, **self.fork, **more})
 
     def logs(self, count: int) -> list[BackupSet]:
         return [self.log() for _ in range(count)]
+
+    def promoted(self, fork: str, parent: str) -> None:
+        """A standby takes over, a little behind what was delivered; the first log there begins where that ended."""
+        left = {"parent_fork": parent, "fork_position": self.position + 3, "forked_at": self.time.at}
+        self.fork = {"fork": fork, **left}
 
     def lost_log(self) -> None:
         """Nobody ever sees this one."""

@@ -79,7 +79,8 @@ def fleet(world: World, orders: Instance, time_machine: TimeMachine) -> World:
     world.arrived(orders, database="Stock", beside=full.set)
     time_machine.forward(days=2)
     world.arrived(stock, name="\udcff")
-    world.hold(world.arrived(stock, database="Held"))
+    left = {"fork": "2", "parent_fork": "1", "fork_position": 7, "forked_at": time_machine.at}
+    world.hold(world.arrived(stock, database="Held", **left))
     write_states(TARGET)
     for instance in (orders, stock):
         windows.rebuild(instance, world.store(TARGET))
@@ -330,7 +331,7 @@ def test_a_manifest_of_the_first_version_is_read_too_and_nothing_is_deleted_too_
 def _as_the_first_version(said: dict[str, Any]) -> None:
     said.pop("written_at")
     said["instance"].pop("group")
-    for name in ("origin", "run_id", "discovered_at"):
+    for name in ("origin", "run_id", "discovered_at", "parent_fork", "fork_position", "forked_at"):
         said["set"].pop(name)
     for name in ("origin", "planned_at", "policy", "destination_store", "retention_days"):
         said["copy"].pop(name)

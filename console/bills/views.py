@@ -21,7 +21,7 @@ from console.bills.chart import chart
 from console.bills.forms import BillFilter
 from console.bills.reading import Reading, named
 from console.bills.shares import KINDS, Share, route_name, shares, subject
-from console.bills.tables import TABLES, CopyRow, DrillTable, LineTable, SentTable, StoredTable, quantity
+from console.bills.tables import TABLES, CopyRow, DrillTable, LineTable, SentTable, ShareTable, StoredTable, quantity
 from console.widgets import keyset
 from console.widgets.listing import ListView
 from console.widgets.statement_files import FORMS
@@ -92,9 +92,8 @@ class MonthPage(Ledger):
         asked = self.request.GET.get("by", "")
         return asked if asked in KINDS else "instance"
 
-    @property
-    def table_class(self) -> type:
-        return TABLES[self.kind]
+    def table_class(self, rows: list[Share], *, listing: Ledger) -> ShareTable:
+        return TABLES[self.kind](rows, reading=self.reading, listing=listing)
 
     def found(self) -> list[Share]:
         return shares(self.reading, self.kind)

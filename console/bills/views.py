@@ -196,9 +196,7 @@ def on_paper(request: HttpRequest) -> HttpResponse:
     shown = {
         "filter": reading.filter,
         "group_names": group_names(reading),
-        "items": TABLES["item"](
-            sorted(shares(reading, "item"), key=lambda share: ITEMS.index(share.total.lines[0].item))
-        ),
+        "items": TABLES["item"](sorted(shares(reading, "item"), key=_item_of), reading=reading),
         "lines": LineTable(list(lines[:MOST_ON_PAPER]), reading=reading),
         "more": max(0, len(lines) - MOST_ON_PAPER),
     }

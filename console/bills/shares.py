@@ -26,11 +26,11 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Share:
-    """One row of a split bill: its name, what stands beneath it, the address of its lines, and what they come to."""
+    """One row of a split bill: its name, what stands beneath it, what narrows the bill to it, what it comes to."""
 
     name: str
     under: str
-    address: str
+    said: str
     total: Total
 
     @property
@@ -39,7 +39,7 @@ class Share:
 
     @property
     def order(self) -> tuple[str, str]:
-        return self.name.casefold(), self.address
+        return self.name.casefold(), self.said
 
     def of(self, item: ItemCode) -> Total:
         return Total(tuple(line for line in self.total.lines if line.item == item))
@@ -50,31 +50,31 @@ def shares(reading: Reading, kind: str) -> list[Share]:
     if kind == "route":
         return [_by_route(reading, total) for total in statements.by_route(lines).values()]
     if kind == "item":
-        return [_by_item(reading, total) for total in statements.by_item(lines).values()]
+        return [_by_item(total) for total in statements.by_item(lines).values()]
     if kind == "group":
-        return [_by_group(reading, total) for total in statements.by_resource_group(lines).values()]
-    return [_by_instance(reading, total) for total in statements.by_instance(lines).values()]
+        return [_by_group(total) for total in statements.by_resource_group(lines).values()]
+    return [_by_instance(total) for total in statements.by_instance(lines).values()]
 
 
-def _by_instance(reading: Reading, total: Total) -> Share:
+def _by_instance(total: Total) -> Share:
     line = total.lines[0]
-    return Share(line.instance_name, line.instance_code, reading.address("lines", instance=line.instance_code), total)
+    return Share(line.instance_name, line.instance_code, line.instance_code, total)
 
 
 def _by_route(reading: Reading, total: Total) -> Share:
     line = total.lines[0]
     ids = f"{line.source} → {line.destination}" if line.destination else line.source
-    return Share(route_name(reading, line), ids, reading.address("lines", route=route(line)), total)
+    return Share(route_name(reading, line), ids, route(line), total)
 
 
-def _by_item(reading: Reading, total: Total) -> Share:
+def _by_item(total: Total) -> Share:
     item = total.lines[0].item
-    return Share(translated(item.label), item.value, reading.address("lines", item=item.value), total)
+    return Share(translated(item.label), item.value, item.value, total)
 
 
-def _by_group(reading: Reading, total: Total) -> Share:
+def _by_group(total: Total) -> Share:
     line = total.lines[0]
-    return Share(line.group_name, "", reading.address("lines", group=str(line.group_id)), total)
+    return Share(line.group_name, "", str(line.group_id), total)
 
 
 def route_name(reading: Reading, line: Line) -> str:

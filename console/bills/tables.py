@@ -40,7 +40,7 @@ def quantity(item: ItemCode, quantity: int) -> str | SafeString:
 class ShareTable(ConsoleTable):
     """A split bill: a column for each item code, and their sum."""
 
-    caption = _("By instance")
+    kind, caption = "instance", _("By instance")
 
     name = tables.Column(verbose_name=_("Instance"), attrs=LONG)
     storage = tables.Column(accessor="total", verbose_name=_("Storage"), attrs=NUMBER)
@@ -51,9 +51,14 @@ class ShareTable(ConsoleTable):
     class Meta(ConsoleTable.Meta):
         empty_text = _("Nothing was charged in this month.")
 
+    def __init__(self, rows: list[Share], *, reading: Reading, **extra: object) -> None:
+        super().__init__(rows, **extra)
+        self.reading = reading
+
     def render_name(self, record: Share) -> SafeString:
         under = format_html('<bdi class="id"><code>{}</code></bdi>', record.under) if record.under else ""
-        return format_html('<a class="who" href="{}"><bdi>{}</bdi></a>{}', record.address, record.name, under)
+        where = self.reading.address("lines", **{self.kind: record.said})
+        return format_html('<a class="who" href="{}"><bdi>{}</bdi></a>{}', where, record.name, under)
 
     def render_storage(self, record: Share) -> SafeString | str:
         return amount(record.of(ItemCode.STORAGE))
@@ -69,7 +74,7 @@ class ShareTable(ConsoleTable):
 
 
 class RouteTable(ShareTable):
-    caption = _("By route")
+    kind, caption = "route", _("By route")
     name = tables.Column(verbose_name=_("Route"), attrs=LONG)
 
     class Meta(ShareTable.Meta):
@@ -77,7 +82,7 @@ class RouteTable(ShareTable):
 
 
 class GroupTable(ShareTable):
-    caption = _("By resource group")
+    kind, caption = "group", _("By resource group")
     name = tables.Column(verbose_name=_("Resource group"), attrs=LONG)
 
     class Meta(ShareTable.Meta):
@@ -87,7 +92,7 @@ class GroupTable(ShareTable):
 class ItemTable(ShareTable):
     """By item code: how much of it was used, and what of that was not charged."""
 
-    caption = _("By item code")
+    kind, caption = "item", _("By item code")
     name = tables.Column(verbose_name=_("Item code"), attrs=LONG)
     storage = traffic = downloads = None
     lines = tables.Column(accessor="total", verbose_name=_("Lines"), attrs=NUMBER)

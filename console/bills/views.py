@@ -21,7 +21,7 @@ from console.bills.chart import chart
 from console.bills.forms import BillFilter
 from console.bills.reading import Reading, named
 from console.bills.shares import KINDS, Share, route_name, shares, subject
-from console.bills.tables import TABLES, CopyRow, DrillTable, LineTable, SentTable, StoredTable, quantity
+from console.bills.tables import TABLES, CopyRow, DrillTable, LineTable, SentTable, ShareTable, StoredTable, quantity
 from console.widgets import keyset
 from console.widgets.listing import ListView
 from console.widgets.statement_files import FORMS
@@ -92,9 +92,8 @@ class MonthPage(Ledger):
         asked = self.request.GET.get("by", "")
         return asked if asked in KINDS else "instance"
 
-    @property
-    def table_class(self) -> type:
-        return TABLES[self.kind]
+    def table_class(self, rows: list[Share], *, listing: Ledger) -> ShareTable:
+        return TABLES[self.kind](rows, reading=self.reading, listing=listing)
 
     def found(self) -> list[Share]:
         return shares(self.reading, self.kind)
@@ -197,9 +196,7 @@ def on_paper(request: HttpRequest) -> HttpResponse:
     shown = {
         "filter": reading.filter,
         "group_names": group_names(reading),
-        "items": TABLES["item"](
-            sorted(shares(reading, "item"), key=lambda share: ITEMS.index(share.total.lines[0].item))
-        ),
+        "items": TABLES["item"](sorted(shares(reading, "item"), key=_item_of), reading=reading),
         "lines": LineTable(list(lines[:MOST_ON_PAPER]), reading=reading),
         "more": max(0, len(lines) - MOST_ON_PAPER),
     }

@@ -64,6 +64,7 @@ class BudgetList(ListView):
             "foreseen": said(foreseen),
             "year": said(year),
             "limit": limit,
+            "over": limit is not None and seen.spent.at_least > limit.amount,
             "passes": limit is not None and foreseen.at_least > limit.amount,
             "bar": bar(seen.spent, foreseen, limit and limit.amount),
             "months": MonthTable(_months(seen)),

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """A month's statement over millions of spans, beside a plain SQL sum of the same month, in the same run.
 
-    python bench/statement.py [--spans 10000000] [--instances 20000] [--months 13] [--rounds 3]
+    python bench/statement.py [--spans 10000000] [--instances 20000] [--months 13] [--rounds 3] [--plans]
 
 Makes a PostgreSQL of its own, fills it with copies that stay 7 days and arrive evenly over so many months, and asks for
 the open month: of the fleet (at most 3 s wanted) and of one instance (at most 10 ms). The baseline joins and adds up as
 the meaning reads (spans, copies, sets, stores; numeric arithmetic), for storage only; the statement also has traffic,
-downloads, prices and its lines as objects. The table's exclusion constraint and foreign keys are dropped while filling.
+downloads, prices and its lines as objects. `--plans` asks once more with a network plan that covers the month, and with
+one that half of it uses up. Beside the median stand the best round and the processor time of this process and its
+backend (parallel workers not counted): on a machine that others use, trust these. The table's exclusion constraint and
+foreign keys are dropped while filling.
 """
 
 from __future__ import annotations
@@ -18,16 +21,18 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from django.db.backends.utils import CursorWrapper
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-
-from console.runtime.postgres import Postgres, unprivileged  # noqa: E402
 
 SETTINGS = {"shared_buffers": "2GB", "max_wal_size": "8GB", "maintenance_work_mem": "512MB"}
 END = datetime(2027, 4, 1, tzinfo=UTC)
@@ -58,7 +63,8 @@ CREATE TEMP TABLE place AS
 CREATE TEMP TABLE made AS
     SELECT n AS id, place.policy, place.instance, place.store, 1000000 + (n::bigint * 7919) %% 50000000000 AS size,
            %(first)s::timestamptz + (n * 1.0 / %(spans)s) * (%(end)s::timestamptz - %(first)s::timestamptz) AS at
-      FROM generate_series(1, %(spans)s) n JOIN place ON place.number = n %% %(instances)s;
+      FROM generate_series(1, %(spans)s) n JOIN place ON place.number = n %% %(instances)s
+     ORDER BY 1;  -- as they arrive, so they lie
 INSERT INTO backups_backupset (id, instance_id, database, kind, method, status, origin, finished_at, fork, set_guid,
                                family_guid, base_guid, is_copy_only, has_checksums, is_encrypted,
                                certificate_thumbprint, server, tool_version, size_bytes, run_id, discovered_at)
@@ -96,6 +102,7 @@ def main() -> None:
     parser.add_argument("--instances", type=int, default=20_000)
     parser.add_argument("--months", type=int, default=13)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--plans", action="store_true")
     given = parser.parse_args()
     with database():
         fill(given.spans, given.instances, given.months)
@@ -104,6 +111,8 @@ def main() -> None:
 
 @contextmanager
 def database() -> Iterator[None]:
+    from console.runtime.postgres import Postgres, unprivileged
+
     room = Path(tempfile.mkdtemp(prefix="farshore-statement-"))
     account = unprivileged()
     room.chmod(0o711)
@@ -161,7 +170,7 @@ def _fill_instances(count: int) -> str:
 
 
 @contextmanager
-def _without_indexes(cursor) -> Iterator[None]:  # noqa: ANN001
+def _without_indexes(cursor: CursorWrapper) -> Iterator[None]:
     """Fill bare tables and index them afterwards, as a restore of a dump does."""
     cursor.execute("ALTER TABLE backups_storagespan DROP CONSTRAINT spans_never_overlap")
     cursor.execute(
@@ -179,13 +188,13 @@ def _without_indexes(cursor) -> Iterator[None]:  # noqa: ANN001
 def report(given: argparse.Namespace) -> None:
     from django.db import connection, transaction
 
-    from backups.models import Instance, StorageSpan
+    from backups.models import StorageSpan
     from billing import closing, statements
 
     lines = len(statements.statement(BEGIN, END).lines)
-    one = Instance.objects.filter(name="instance 7")
     in_month = StorageSpan.objects.filter(began_at__lt=END).exclude(ended_at__lte=BEGIN).count()
-    print(f"{in_month:,} of the spans lie in the month; {lines:,} lines; median of {given.rounds}")
+    print(f"{in_month:,} of the spans lie in the month; {lines:,} lines; {given.rounds} rounds; ms, load {_load()}")
+    print(f"{'':45}{'median':>12}{'best':>12}{'processor':>12}", flush=True)
 
     def baseline() -> None:
         with connection.cursor() as cursor:
@@ -193,25 +202,65 @@ def report(given: argparse.Namespace) -> None:
             cursor.fetchall()
 
     show("plain SQL, storage only, fleet", baseline, given.rounds)
-    show("statement of the month, fleet", lambda: statements.statement(BEGIN, END), given.rounds)
-    show("statement of the month, one instance", lambda: statements.statement(BEGIN, END, one), 5 * given.rounds)
+    show_statements("statement of the month", given.rounds)
+    if given.plans:
+        report_plans(given.rounds)
     with transaction.atomic():
         closing._store(BEGIN, statements.reckon(BEGIN, END))
-    show("closed month, fleet", lambda: statements.statement(BEGIN, END), given.rounds)
-    show("closed month, one instance", lambda: statements.statement(BEGIN, END, one), 5 * given.rounds)
+    show_statements("closed month", given.rounds)
+
+
+def report_plans(rounds: int) -> None:
+    """Ask under a plan that is enough, and under one of half of what the month takes from it."""
+    from django.db import transaction
+
+    from billing import plans, statements
+    from billing.models import NetworkPlan
+
+    def with_plan(name: str, gigabytes: int) -> int:
+        with transaction.atomic():
+            NetworkPlan.objects.create(gigabytes=gigabytes, bought_at=BEGIN, valid_until=plans.a_year_after(BEGIN))
+            show_statements(name, rounds)
+            taken = sum(statements.reckon(BEGIN, END).plan_uses.values())
+            transaction.set_rollback(True)
+        return taken // (plans.MILLION * 2**30)
+
+    taken = with_plan("under a plan that is enough", 2_000_000_000)
+    with_plan("under a plan that runs out", taken // 2)
+
+
+def show_statements(name: str, rounds: int) -> None:
+    from backups.models import Instance
+    from billing import statements
+
+    one = Instance.objects.filter(name="instance 7")
+    show(f"{name}, fleet", lambda: statements.statement(BEGIN, END), rounds)
+    show(f"{name}, one instance", lambda: statements.statement(BEGIN, END, one), 5 * rounds)
 
 
 def show(name: str, ask: Callable[[], object], rounds: int) -> None:
-    print(f"{name:40}{statistics.median(seconds(ask, rounds)) * 1000:>10,.1f} ms")
-
-
-def seconds(ask: Callable[[], object], rounds: int) -> Sequence[float]:
     taken = []
+    before = processor_seconds()
     for _ in range(rounds):
         began = time.perf_counter()
         ask()
         taken.append(time.perf_counter() - began)
-    return taken
+    figures = (statistics.median(taken), min(taken), (processor_seconds() - before) / rounds)
+    print(f"{name:45}" + "".join(f"{figure * 1000:>12,.1f}" for figure in figures), flush=True)
+
+
+def processor_seconds() -> float:
+    """Return what this process and its backend have used."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        backend = Path(f"/proc/{cursor.fetchone()[0]}/schedstat")
+    return time.process_time() + int(backend.read_text().split()[0]) / 1e9
+
+
+def _load() -> str:
+    return f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 
 from django.conf import settings
 
-CENT = Decimal("0.01")
+CENT, MILLIONTH = Decimal("0.01"), Decimal("0.000001")
 HOUR_SECONDS = 3600
 EXACT = Context(prec=60)  # a fleet's byte-seconds of a month have 22 digits; nothing may be lost before the rounding
 

@@ -120,6 +120,16 @@ def covered(begin: datetime, until: datetime, edges: Edges, last_closed: ClosedS
     return cover
 
 
+def of_one_more(instance_id: int, source: str, size: int, price: Price, at: datetime) -> int:
+    """Return how many bytes plans would cover of a download that came whole now, free quota apart; nothing is taken."""
+    begin = month_of(at)[0]
+    prepaid = balances(begin, at, ClosedStatement.objects.filter(month__lt=begin.date()).first())
+    for _ in _parts(begin, at, prepaid):
+        pass
+    use = Use(at, DOWNLOAD, instance_id, source, "", size, coefficient_of(price))
+    return sum(covered for _, covered in plans.offset([use], prepaid))
+
+
 def balances(begin: datetime, until: datetime, last_closed: ClosedStatement | None) -> list[Prepaid]:
     """Return the plans of the month that starts with `begin`, with what all months before it left of them."""
     since = last_closed.ends_at if last_closed else None

@@ -5,7 +5,7 @@ The sums are pure; `quote` asks the tables for what the dialog shows before OK.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -23,7 +23,8 @@ from billing.prices import price_of
 class DownloadFee:
     """What one download of `bytes` takes from the free quota and costs. `amount` None: it is charged without a price.
 
-    `free_left`: what the instance's month still had before it. A network plan may offset what is charged here.
+    `free_left`: what the instance's month still had before it. `charged_bytes` is what the quota leaves; network plans
+    cover `offset_bytes` of it, and `amount` is for the rest.
     """
 
     bytes: int
@@ -32,6 +33,12 @@ class DownloadFee:
     charged_bytes: int
     price: Decimal | None
     amount: Decimal | None
+    offset_bytes: int = 0
+
+    def with_offset(self, offset_bytes: int) -> DownloadFee:
+        """Return the fee once network plans cover so many of the bytes that the quota leaves."""
+        left = self.charged_bytes - offset_bytes
+        return replace(self, offset_bytes=offset_bytes, amount=_amount(left, self.price))
 
 
 def quota() -> int:
@@ -49,8 +56,11 @@ def fee_of(size: int, downloaded_bytes: int, price: Decimal | None) -> DownloadF
     left = free_left(downloaded_bytes)
     free = min(size, left)
     charged = size - free
-    amount = Decimal("0.00") if charged == 0 else None if price is None else traffic_amount(charged, price)
-    return DownloadFee(size, left, free, charged, price, amount)
+    return DownloadFee(size, left, free, charged, price, _amount(charged, price))
+
+
+def _amount(charged: int, price: Decimal | None) -> Decimal | None:
+    return Decimal("0.00") if charged == 0 else None if price is None else traffic_amount(charged, price)
 
 
 def downloaded_this_month(instance: Instance, at: datetime) -> int:
@@ -66,6 +76,6 @@ def price_for(instance: Instance, at: datetime) -> Price | None:
 
 
 def quote(instance: Instance, size: int, at: datetime) -> DownloadFee:
-    """Return what the dialog says before OK: as the statement would charge it if it were delivered now."""
+    """Return what it would cost if it were delivered now, before a network plan pays for it."""
     price = price_for(instance, at)
     return fee_of(size, downloaded_this_month(instance, at), price.amount if price else None)

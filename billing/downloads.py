@@ -14,7 +14,7 @@ from backups import downloads
 from backups.downloads import Handout
 from backups.events import By
 from backups.models import Copy, Download, DownloadLink, Instance, Transfer
-from billing import download_fees
+from billing import covering, download_fees
 from billing.download_fees import DownloadFee
 from billing.metering import month_of
 from billing.models import DownloadCharge
@@ -24,10 +24,15 @@ NAMED = "download {}"  # what a charge calls the meter that it is of
 
 
 def quote(copy: Copy, at: datetime) -> DownloadFee:
-    """Return what fetching all files of a copy over the Internet costs now, before a network plan pays for it."""
+    """Return what fetching all files of a copy over the Internet costs now: as the statement would charge it."""
     transfers = Transfer.objects.filter(copied_files__copy=copy)
-    size = transfers.aggregate(total=Sum("size"))["total"] or 0
-    return download_fees.quote(copy.set.instance, size, at)
+    size, instance = transfers.aggregate(total=Sum("size"))["total"] or 0, copy.set.instance
+    fee = download_fees.quote(instance, size, at)
+    price = download_fees.price_for(instance, at) if fee.charged_bytes else None
+    if price is None:
+        return fee
+    region = copy.destination_store.region_id
+    return fee.with_offset(covering.of_one_more(instance.pk, region, fee.charged_bytes, price, at))
 
 
 def ask(copy: Copy, by: By, address: str, *, learnt: bool) -> list[Handout]:

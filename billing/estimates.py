@@ -1,11 +1,12 @@
-"""What a dialog says before OK (R-4.6): sums over facts, at today's prices. What is not known is None, with a sentence.
+"""What a dialog says before OK (R-4.6): sums over facts. What is not known is None, with a sentence.
 
-An estimate rounds once, at its end; the statement rounds each line. Prices of tomorrow are not known: today's are used.
+An estimate rounds once, at its end; the statement rounds each line. What a month will cost is said at today's prices;
+what is stored already (`left_to_pay`) at those that the price table has for its route, whenever they hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -15,10 +16,12 @@ from django.utils.translation import gettext, gettext_noop, ngettext
 
 from backups import dependents, planning, retention
 from backups.models import BackupFile, BackupSet, Copy, Instance, PolicyKind, StorageSpan
-from billing.amounts import storage_amount, traffic_amount
+from billing import metering
+from billing.amounts import MILLIONTH, storage_amount, traffic_amount
 from billing.models import ItemCode
 from billing.pace import pace_of, whole_seconds
-from billing.prices import price_of
+from billing.plans import millionths
+from billing.prices import Tariff, price_of, stretches
 from regions.models import Region
 
 MONTH = timedelta(days=30)
@@ -97,7 +100,9 @@ def _not_counted(databases: list[str]) -> str:
     return sentence % {"names": ", ".join(databases[:3]) + more}
 
 
-def monthly_storage(instance: Instance, retention_days: int, at: datetime, *, logs: bool = False) -> Estimate:
+def monthly_storage(
+    instance: Instance, retention_days: int, at: datetime, *, logs: bool = False, destination: Region | None = None
+) -> Estimate:
     """Return what lies at the destination once the first backups expire, at today's sizes and pace, for 30 days.
 
     The stored amount is the pace times the time each backup stays, bases of differentials, and what logs need as long
@@ -106,13 +111,13 @@ def monthly_storage(instance: Instance, retention_days: int, at: datetime, *, lo
     pace = pace_of(instance, at, logs)
     if pace is None:
         return Estimate(None, None, gettext(NO_BACKUP_YET))
-    found = storing(pace.stored_bytes(retention_days), instance.region, at)
+    found = storing(pace.stored_bytes(retention_days), instance.region, at, destination)
     return found if found.sentence else replace(found, sentence=pace.sentence)
 
 
-def storing(stored_bytes: int, source: Region, at: datetime) -> Estimate:
-    """Return what it costs to store so many bytes of a source region for 30 days."""
-    price = price_of(ItemCode.STORAGE, source, at=at)
+def storing(stored_bytes: int, source: Region, at: datetime, destination: Region | None = None) -> Estimate:
+    """Return what it costs to store so many bytes of a source region for 30 days; without a destination, anywhere."""
+    price = price_of(ItemCode.STORAGE, source, destination, at=at)
     if price is None:
         return Estimate(stored_bytes, None, gettext(NO_PRICE))
     return Estimate(stored_bytes, storage_amount(stored_bytes * whole_seconds(MONTH), price.amount))
@@ -135,7 +140,7 @@ def running(
     instance: Instance, destination: Region, retention_days: int, at: datetime, *, logs: bool = False
 ) -> tuple[Estimate, Estimate]:
     """Return what 30 days cost, once full: storage and traffic."""
-    storage = monthly_storage(instance, retention_days, at, logs=logs)
+    storage = monthly_storage(instance, retention_days, at, logs=logs, destination=destination)
     return storage, monthly_traffic(instance, destination, at, logs=logs)
 
 
@@ -183,9 +188,12 @@ def shortening(instance: Instance, retention_days: int, at: datetime) -> Shorten
     return Shortening(*counted, saved=saved, sentence=now.sentence)
 
 
+CHARGED = ("copy__set", "copy__policy", "copy__destination_store")
+
+
 def _charged_now(instance: Instance) -> list[StorageSpan]:
     spans = StorageSpan.objects.filter(ended_at=None, copy__set__instance=instance)
-    return list(spans.filter(copy__policy__kind=PolicyKind.CROSS_REGION).select_related("copy__set", "copy__policy"))
+    return list(spans.filter(copy__policy__kind=PolicyKind.CROSS_REGION).select_related(*CHARGED))
 
 
 def _dates_under(retention_days: int, charged: list[Copy], instance: Instance) -> dict[int, datetime]:
@@ -202,13 +210,24 @@ def _dates_under(retention_days: int, charged: list[Copy], instance: Instance) -
 def _until(spans: Iterable[StorageSpan], date_of: Callable[[Copy], datetime | None], at: datetime) -> LeftToPay:
     dated = [(span, date_of(span.copy)) for span in spans]
     held = sum(1 for _, date in dated if date is None)
-    ahead = [(span.bytes, date) for span, date in dated if date and date > at]
+    ahead = [(span, date) for span, date in dated if date and date > at]
     until = max((date for _, date in ahead), default=None)
-    price = price_of(ItemCode.STORAGE, at=at)
-    if price is None:
-        return LeftToPay(None, until, gettext(NO_PRICE))
-    quantity = sum(size * whole_seconds(date - at) for size, date in ahead)
-    return LeftToPay(storage_amount(quantity, price.amount), until, _held(held))
+    amount = _storage_of(ahead, at, until) if until else Decimal("0.00")
+    return LeftToPay(amount, until, _held(held) if amount is not None else gettext(NO_PRICE))
+
+
+def _storage_of(ahead: Sequence[tuple[StorageSpan, datetime]], at: datetime, until: datetime) -> Decimal | None:
+    """Charge what is stored until its date as the statement will: by the prices of its route, each while it holds."""
+    routes = {span.pk: (span.copy.policy.source_region_id, span.copy.destination_store.region_id) for span, _ in ahead}
+    tariff, worth = Tariff(ItemCode.STORAGE, routes.values()), 0
+    for begin, end in stretches(ItemCode.STORAGE, at, until):
+        for span, date in ahead:
+            quantity = span.bytes * metering.seconds_between(begin, min(date, end))
+            price = tariff.at(*routes[span.pk], begin) if quantity else None
+            if quantity and price is None:
+                return None
+            worth += quantity * millionths(price.amount) if price else 0
+    return storage_amount(worth, MILLIONTH)
 
 
 def _held(count: int) -> str:

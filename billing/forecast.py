@@ -20,14 +20,14 @@ from heapq import merge
 from itertools import pairwise, takewhile
 
 from backups.models import Copy, CopyPolicy, Instance
-from billing import closing, plans, statements
-from billing.amounts import storage_cost, traffic_cost
+from billing import covering, plans, statements
+from billing.covering import Place
 from billing.metering import month_of
-from billing.models import ItemCode
+from billing.models import ClosedStatement, ItemCode
 from billing.pace import Coming, moment_of, paces_of, second_of
 from billing.plans import Prepaid, Use
 from billing.prices import Tariff, stretches
-from billing.statements import ZERO, Account, Line, Place
+from billing.statements import ZERO, Account, Accounts, Line
 from billing.stored_ahead import stored_ahead
 
 YEAR = 12  # months after this one
@@ -139,7 +139,7 @@ def forecast(at: datetime, groups: Collection[int] | None = None, months: int = 
     outlook = _outlook(at, None if prepaid else wanted)  # others draw on the same plans
     edges = _edges(at, months)
     found = {month_of(begin)[0]: {} for begin in edges[:-1]}
-    _begin_with(found[month_of(at)[0]], now.lines)
+    found[month_of(at)[0]].update(now.accounts)
     held = _add_stored(found, edges, wanted)
     _add_storage_to_come(found, edges, outlook, wanted)
     _add_traffic_to_come(found, edges, outlook, wanted, prepaid)
@@ -150,7 +150,6 @@ def forecast(at: datetime, groups: Collection[int] | None = None, months: int = 
     return Forecast(at, now.lines, ahead, unknown, without_logs, held)
 
 
-Accounts = dict[Place, Account]
 ByMonth = dict[datetime, Accounts]
 Wanted = list[int] | None
 
@@ -165,16 +164,6 @@ def _edges(at: datetime, months: int) -> list[datetime]:
     return sorted({at, *ends})
 
 
-def _begin_with(accounts: Accounts, lines: Iterable[Line]) -> None:
-    """Go on from the statement's lines. A line of several prices is no longer exact: it begins with its cents."""
-    for line in lines:
-        account = Account(is_unpriced=line.amount is None, cost=line.amount or ZERO, quantity=line.quantity)
-        if len(line.prices) == 1 and line.amount is not None:
-            cost_of = storage_cost if line.item == ItemCode.STORAGE else traffic_cost
-            account.cost = cost_of(line.charged, line.prices[0])
-        accounts[Place(line.item, line.instance_id, *line.route)] = account
-
-
 def _instances(found: ByMonth) -> set[int]:
     return {place.instance_id for accounts in found.values() for place in accounts}
 
@@ -182,7 +171,8 @@ def _instances(found: ByMonth) -> set[int]:
 def _foreseen(accounts: Accounts, group_of: dict[int, int]) -> tuple[Foreseen, ...]:
     used = ((place, account) for place, account in accounts.items() if account.quantity)
     return tuple(
-        Foreseen(place.item, place.instance_id, group_of[place.instance_id], account.amount) for place, account in used
+        Foreseen(place.item, place.instance_id, group_of[place.instance_id], account.amount(place.item))
+        for place, account in used
     )
 
 
@@ -286,7 +276,7 @@ def _charge(found: ByMonth, place: Place, edges: list[datetime], quantities: Ite
         if quantity:
             account = found[month_of(begin)[0]].setdefault(place, Account())
             account.quantity += quantity
-            account.charge(place, quantity, tariff.at(place.source, place.destination, begin))
+            account.charge(quantity, tariff.at(place.source, place.destination, begin))
 
 
 # ---- traffic, and what is left of network plans
@@ -311,7 +301,7 @@ def _add_traffic_to_come(
                 account = found[month_of(edges[number])[0]].setdefault(place, Account())
                 account.quantity += sent
                 price = tariff.at(place.source, place.destination, edges[number])
-                account.charge(place, sent - covered.get((place, number), 0), price)
+                account.charge(sent - covered.get((place, number), 0), price)
 
 
 def _covered(
@@ -338,7 +328,7 @@ def _uses(stream: Stream, begin: datetime, end: datetime, tariff: Tariff) -> Ite
     price = tariff.at(stream.source, stream.destination, begin)
     if price is None:
         return
-    place, coefficient = stream.place(ItemCode.TRAFFIC), plans.taken_for_a_byte(price)
+    place, coefficient = stream.place(ItemCode.TRAFFIC), covering.coefficient_of(price)
     arrivals = merge(*(_each(coming, second_of(begin), second_of(end)) for coming in stream.coming))
     for second, size in arrivals:
         yield Use(moment_of(second), *place, size, coefficient)
@@ -351,14 +341,7 @@ def _each(coming: Coming, begin: int, end: int) -> Iterator[tuple[int, int]]:
 def _left_of_plans(at: datetime, used_now: dict[int, int]) -> list[Prepaid]:
     """Return the plans that still hold something, after this month's use so far and that of months not closed yet."""
     month = month_of(at)[0]
-    since = closing.next_month() or month
-    prepaid = plans.balances(since, at)
-    if not prepaid:
-        return []
-    uses = [used_now]
-    while since < month:
-        uses.append(statements.reckon(since, month_of(since)[1], []).plan_uses)
-        since = month_of(since)[1]
+    prepaid = covering.balances(month, at, ClosedStatement.objects.filter(month__lt=month.date()).first())
     for plan in prepaid:
-        plan.left -= sum(used.get(plan.plan_id, 0) for used in uses)
+        plan.left -= used_now.get(plan.plan_id, 0)
     return [plan for plan in prepaid if plan.may_take_after(at)]

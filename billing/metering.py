@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from django.db import connection
+from django.db.backends.utils import CursorWrapper
 from django.db.models import QuerySet
 
 from backups import retention
@@ -61,7 +62,12 @@ def byte_seconds(spans: Iterable[Span], begin: datetime, end: datetime, *, at: d
 
 def _charged_seconds(span: Span, begin: datetime, end: datetime) -> int:
     span_end = span.ended_at or _open_until(span.copy) or end  # a held copy has no date: it is charged on and on
-    return max(0, _whole_seconds(min(span_end, end)) - _whole_seconds(max(span.began_at, begin)))
+    return seconds_between(max(span.began_at, begin), min(span_end, end))
+
+
+def seconds_between(begin: datetime, end: datetime) -> int:
+    """Return the seconds that are charged from one moment to the other; none where it is earlier."""
+    return max(0, _whole_seconds(end) - _whole_seconds(begin))
 
 
 def _open_until(copy: Expiring) -> datetime | None:
@@ -99,6 +105,13 @@ SELECT policy.instance_id, policy.source_region_id, store.region_id, sum(held.hi
 """
 ONLY = "AND copy.policy_id IN (SELECT id FROM backups_copypolicy WHERE instance_id = ANY(%(instances)s::bigint[]))"
 
+# Copies are numbered, and lie, in the order in which they were planned: what the first of the spans belongs to bounds
+# what is read of them. It is asked for by itself, so that the planner knows how much that is; + 0, so that it looks
+# through these spans only.
+FIRST = "SELECT min(copy_id + 0) FROM backups_storagespan WHERE "
+IN_MONTH = "began_at < %(end)s AND (ended_at IS NULL OR ended_at > %(begin)s)"
+ALL = "AND copy.id >= %(first)s"
+
 
 def stored_between(
     begin: datetime, end: datetime, *, at: datetime, instances: QuerySet[Instance] | None = None
@@ -110,7 +123,15 @@ def stored_between(
 
 def stored_of(begin: datetime, end: datetime, instances: list[int] | None) -> list[Stored]:
     """Return what each instance and route stored between `begin` and `end`, of all instances or of these ids."""
+    values = {"begin": begin, "end": end, "instances": instances}
     with connection.cursor() as cursor:
-        query = SUM.format(only="" if instances is None else ONLY)
-        cursor.execute(query, {"begin": begin, "end": end, "instances": instances})
+        if instances is None:
+            values["first"] = first_copy(cursor, IN_MONTH, begin, end)
+        cursor.execute(SUM.format(only=ALL if instances is None else ONLY), values)
         return [Stored(instance, source, to, int(total)) for instance, source, to, total in cursor.fetchall()]
+
+
+def first_copy(cursor: CursorWrapper, which: str, begin: datetime, end: datetime) -> int:
+    """Return the least number among the copies of spans; 0 without any."""
+    cursor.execute(FIRST + which, {"begin": begin, "end": end})
+    return cursor.fetchone()[0] or 0

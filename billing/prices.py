@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import pairwise
 
@@ -55,6 +55,7 @@ class Tariffs:
         items = [item for item, of_item in places.items() if of_item]
         for price in self._found(items, {"", *(to for _, to in asked)}) if items else ():
             self._prices[price.item_code, price.source, price.source_scope, price.destination].append(price)
+        self._for_place: dict[tuple[ItemCode, str, str], list[Price]] = {}
         is_scoped = any(scope for _, _, scope, _ in self._prices)
         regions = Region.objects.filter(pk__in=self._sources).order_by()
         self._scopes = dict(regions.values_list("pk", "scope")) if is_scoped else {}
@@ -65,10 +66,15 @@ class Tariffs:
 
     def at(self, item: ItemCode, source: str, destination: str, moment: datetime) -> Price | None:
         """Return the price in force that moment; None: no price."""
-        scope = self._scopes.get(source, "")
-        from_places = dict.fromkeys([(source, ""), ("", scope), ("", "")])
-        keys = [(item, *place, to) for place in from_places for to in dict.fromkeys([destination, ""])]
-        return next((price for key in keys for price in self._prices.get(key, ()) if _holds(price, moment)), None)
+        key = (item, source, destination)
+        if key not in self._for_place:
+            self._for_place[key] = list(self._most_particular_first(*key))
+        return next((price for price in self._for_place[key] if _holds(price, moment)), None)
+
+    def _most_particular_first(self, item: ItemCode, source: str, destination: str) -> Iterator[Price]:
+        for place in dict.fromkeys([(source, ""), ("", self._scopes.get(source, "")), ("", "")]):
+            for to in dict.fromkeys([destination, ""]):
+                yield from self._prices.get((item, *place, to), ())
 
 
 class Tariff:

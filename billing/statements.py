@@ -20,7 +20,7 @@ from django.utils.translation import gettext
 
 from backups.models import Instance
 from billing import metering, plans, prices, traffic
-from billing.amounts import storage_amount, traffic_amount
+from billing.amounts import MILLIONTH, storage_amount, traffic_amount
 from billing.covering import Cover, Downloaded, Place, Stretch, covered, downloads_between, start_of
 from billing.metering import Stored, month_of
 from billing.models import ClosedStatement, ItemCode, Price, StatementLine
@@ -28,7 +28,7 @@ from billing.prices import Edges, Tariffs
 from billing.traffic import Sent
 
 ITEMS = (ItemCode.STORAGE, ItemCode.TRAFFIC, ItemCode.DOWNLOAD)
-ZERO, MILLIONTH = Decimal("0.00"), Decimal("0.000001")
+ZERO = Decimal("0.00")
 Key = TypeVar("Key", bound=Hashable)
 BYTE_SECONDS, BYTES = "byte-seconds", "bytes"
 
@@ -223,10 +223,14 @@ StoredFrom = list[tuple[datetime, Stored]]  # each with the moment from which it
 
 @dataclass(frozen=True)
 class Reckoning:
-    """A month's lines from the facts, and what it takes from each network plan, in millionths of a prepaid byte."""
+    """A month's lines from the facts, and what it takes from each network plan, in millionths of a prepaid byte.
+
+    `accounts`: the same before anything is rounded, for who goes on from there.
+    """
 
     lines: tuple[Line, ...]
     plan_uses: dict[int, int]
+    accounts: Accounts
 
 
 def reckon(begin: datetime, until: datetime, instances: list[int] | None = None) -> Reckoning:
@@ -255,7 +259,7 @@ def _reckon(
     _add_traffic(accounts, sent, tariffs, cover)
     _add_resent(accounts, traffic.resent_between(begin, until, instances))
     _add_downloads(accounts, downloads, edges[ItemCode.DOWNLOAD], tariffs, cover)
-    return Reckoning(_lines(accounts), cover.plan_uses)
+    return Reckoning(_lines(accounts, instances), cover.plan_uses)
 
 
 def _stored_from(edges: Edges, until: datetime, instances: list[int] | None) -> StoredFrom:
@@ -302,10 +306,10 @@ def _add_downloads(
 NAMED = ("pk", "code", "name", "region", "group", "group__name")
 
 
-def _lines(accounts: Accounts) -> tuple[Line, ...]:
+def _lines(accounts: Accounts, instances: list[int] | None) -> tuple[Line, ...]:
     used = {place: account for place, account in accounts.items() if account.quantity or account.resent_bytes}
-    named = Instance.objects.filter(pk__in={place.instance_id for place in used}).order_by().values_list(*NAMED)
-    found = {row[0]: row for row in named}
+    named = Instance.objects.all() if instances is None else Instance.objects.filter(pk__in=instances)
+    found = {row[0]: row for row in named.order_by().values_list(*NAMED)} if used else {}
     lines = (_line(place, account, found[place.instance_id]) for place, account in used.items())
     return tuple(sorted(lines, key=_order))
 

@@ -9,56 +9,53 @@ after a fault: shown, not charged. Copies within a region (level 2) have no traf
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
+from typing import Any
 
 from django.db import connection
+
+from billing.metering import ALL, first_copy
 
 REPLACES_A_DAMAGED_ONE = """EXISTS (
     SELECT FROM backups_copy former WHERE former.verification = 'damaged' AND former.set_id = copy.set_id
        AND former.destination_store_id = copy.destination_store_id AND former.completed_at < copy.completed_at)
 """
-# Joined by the copy alone and taken before the policies come in: asked for both equalities in the join, the planner
-# expects one row and goes through every copy for each policy.
+# Joined by the copy alone, and nothing is asked of the pair but in the columns: the planner would expect one row of two
+# equalities, and go through every copy for each policy.
 ARRIVED = f"""
-    SELECT span.began_at, span.bytes, copy.policy_id, copy.destination_store_id, {REPLACES_A_DAMAGED_ONE} AS is_again
+WITH arrived AS MATERIALIZED (
+    SELECT span.began_at, span.bytes, copy.policy_id, copy.destination_store_id,
+           coalesce(copy.completed_at = span.began_at, false) AS is_arrival, {REPLACES_A_DAMAGED_ONE} AS is_again
       FROM backups_storagespan span
       JOIN backups_copy copy ON copy.id = span.copy_id
-     WHERE span.began_at >= %(begin)s AND span.began_at < %(end)s
-       AND copy.completed_at IS NOT DISTINCT FROM span.began_at {{only}}
+     WHERE span.began_at >= %(begin)s AND span.began_at < %(end)s {{only}}
+)
 """
 ROUTE = """
   JOIN backups_copypolicy policy ON policy.id = arrived.policy_id AND policy.kind = 'cross_region'
   JOIN regions_store store ON store.id = arrived.destination_store_id
 """
-SUM = f"""
-WITH each_copy AS MATERIALIZED ({ARRIVED}), arrived AS (
-    SELECT policy_id, destination_store_id, coalesce(sum(bytes) FILTER (WHERE NOT is_again), 0) AS bytes,
-           coalesce(sum(bytes) FILTER (WHERE is_again), 0) AS again
-      FROM each_copy
-     GROUP BY 1, 2
-)
+SUM = f"""{ARRIVED}
 SELECT policy.instance_id, policy.source_region_id, store.region_id, sum(arrived.bytes), sum(arrived.again)
-  FROM arrived {ROUTE}
+  FROM (SELECT policy_id, destination_store_id, coalesce(sum(bytes) FILTER (WHERE NOT is_again), 0) AS bytes,
+               coalesce(sum(bytes) FILTER (WHERE is_again), 0) AS again
+          FROM arrived WHERE is_arrival GROUP BY 1, 2) arrived {ROUTE}
  GROUP BY 1, 2, 3
  ORDER BY 1, 2, 3
 """
-BY_HOUR = f"""
-WITH arrived AS MATERIALIZED (
-    SELECT date_trunc('hour', began_at, 'UTC') AS hour, policy_id, destination_store_id, bytes
-      FROM ({ARRIVED}) each_copy WHERE NOT is_again
-)
+BY_HOUR = f"""{ARRIVED}
 SELECT arrived.hour, policy.source_region_id, store.region_id, sum(arrived.bytes)
-  FROM arrived {ROUTE}
+  FROM (SELECT date_trunc('hour', began_at, 'UTC') AS hour, * FROM arrived
+         WHERE is_arrival AND NOT is_again AND bytes > 0) arrived {ROUTE}
  GROUP BY 1, 2, 3
-HAVING sum(arrived.bytes) > 0
 """
-EACH = f"""
-WITH arrived AS MATERIALIZED (SELECT * FROM ({ARRIVED}) each_copy WHERE NOT is_again AND bytes > 0)
+EACH = f"""{ARRIVED}
 SELECT arrived.began_at, policy.instance_id, policy.source_region_id, store.region_id, arrived.bytes
-  FROM arrived {ROUTE}
+  FROM (SELECT * FROM arrived WHERE is_arrival AND NOT is_again AND bytes > 0) arrived {ROUTE}
 """
+IN_MONTH = "began_at >= %(begin)s AND began_at < %(end)s"
 ONLY = "AND copy.policy_id IN (SELECT id FROM backups_copypolicy WHERE instance_id = ANY(%(instances)s::bigint[]))"
 # What of an attempt counts: nothing where it was given up, or took a damaged object's place.
 COUNTS = "CASE WHEN sent.verified_at IS NULL OR sent.replaces_id IS NOT NULL THEN 0 ELSE sent.size END"
@@ -91,30 +88,35 @@ class Sent:
 
 def sent_between(begin: datetime, end: datetime, instances: list[int] | None = None) -> list[Sent]:
     """Return the bytes of completed copies, by instance and route, of all instances or of these ids."""
-    return _sums(SUM.format(only="" if instances is None else ONLY), begin, end, instances)
-
-
-def resent_between(begin: datetime, end: datetime, instances: list[int] | None = None) -> list[Sent]:
-    """Return what attempts sent beyond the bytes that count: after faults, or until they were given up."""
-    return _sums(RESENT.format(only="" if instances is None else ONLY_FILES), begin, end, instances)
-
-
-def _sums(query: str, begin: datetime, end: datetime, instances: list[int] | None) -> list[Sent]:
-    with connection.cursor() as cursor:
-        cursor.execute(query, {"begin": begin, "end": end, "instances": instances})
-        return [Sent(instance, source, to, *map(int, sums)) for instance, source, to, *sums in cursor.fetchall()]
+    return [_sent(*row) for row in _rows(SUM, begin, end, instances)]
 
 
 def by_hour(begin: datetime, end: datetime) -> list[tuple[datetime, str, str, int]]:
     """Return (hour of the clock, source, destination, bytes) of what is charged, of all instances together."""
-    with connection.cursor() as cursor:
-        cursor.execute(BY_HOUR.format(only=""), {"begin": begin, "end": end})
-        return [(hour, source, to, int(total)) for hour, source, to, total in cursor.fetchall()]
+    return [(hour, source, to, int(total)) for hour, source, to, total in _rows(BY_HOUR, begin, end)]
 
 
-def each_between(begin: datetime, end: datetime) -> Iterator[tuple[datetime, Sent]]:
-    """Yield what is charged copy by copy, in no order; not empty ones."""
+def each_between(begin: datetime, end: datetime) -> list[tuple[datetime, Sent]]:
+    """Return what is charged copy by copy, in no order; not empty ones."""
+    return [(at, Sent(*where, size)) for at, *where, size in _rows(EACH, begin, end)]
+
+
+def _rows(query: str, begin: datetime, end: datetime, instances: list[int] | None = None) -> list[tuple[Any, ...]]:
+    values = {"begin": begin, "end": end, "instances": instances}
     with connection.cursor() as cursor:
-        cursor.execute(EACH.format(only=""), {"begin": begin, "end": end})
-        for at, instance, source, to, size in cursor.fetchall():
-            yield at, Sent(instance, source, to, size)
+        if instances is None:
+            values["first"] = first_copy(cursor, IN_MONTH, begin, end)
+        cursor.execute(query.format(only=ALL if instances is None else ONLY), values)
+        return cursor.fetchall()
+
+
+def resent_between(begin: datetime, end: datetime, instances: list[int] | None = None) -> list[Sent]:
+    """Return what attempts sent beyond the bytes that count: after faults, or until they were given up."""
+    with connection.cursor() as cursor:
+        query = RESENT.format(only="" if instances is None else ONLY_FILES)
+        cursor.execute(query, {"begin": begin, "end": end, "instances": instances})
+        return [_sent(*row) for row in cursor.fetchall()]
+
+
+def _sent(instance_id: int, source: str, destination: str, *sums: Decimal) -> Sent:
+    return Sent(instance_id, source, destination, *map(int, sums))

@@ -11,14 +11,15 @@ import pytest
 from django.db import connection
 
 from backups.models import Copy, Download, DownloadUse, Instance
-from billing import audit, closing
+from billing import audit, closing, statements
 from billing import downloads as billed
-from billing.models import DownloadCharge
+from billing.models import DownloadCharge, ItemCode
 from regions import clock
 from tests.backups import world as worlds
 from tests.backups.handing_out import body_of, completed
 from tests.backups.time_machine import TimeMachine
 from tests.backups.world import World
+from tests.billing.facts import plan_of
 
 SIZE = 100_000
 
@@ -71,6 +72,22 @@ def test_what_was_quoted_is_what_is_charged(world: World, orders: Instance, smal
     assert quoted == charged == [Decimal("0.00"), Decimal("0.00"), Decimal("6.25"), Decimal("12.50")]
     assert billed.quote(copy, clock.now()).free_left == 0
     assert [row.bytes for row in DownloadCharge.objects.all()] == [SIZE] * 4 and breaches() == []
+
+
+def test_what_plans_would_cover_is_quoted_and_is_what_they_cover(
+    world: World, orders: Instance, small_change: None
+) -> None:
+    """R-4.4, R-4.6: 50 GB exceed the quota, of which a plan of 30 GB covers 28.8; then it is used up."""
+    copy = completed(world, orders, body_of(3 * SIZE))
+    plan_of(30, clock.now())
+    quoted = billed.quote(copy, clock.now())
+    assert (quoted.charged_bytes, quoted.offset_bytes) == (50_000, 30_000 * 1_000_000 // 1_041_667)
+    assert quoted.amount == Decimal("2.65")
+    fetch(world, copy)
+    at = clock.now()
+    [line] = [line for line in statements.statement(at, at).lines if line.item == ItemCode.DOWNLOAD]
+    assert (line.offset_bytes, line.amount) == (quoted.offset_bytes, quoted.amount)
+    assert billed.quote(copy, clock.now()).offset_bytes == 0
 
 
 def test_the_quota_is_of_an_instance_and_a_month(

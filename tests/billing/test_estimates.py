@@ -9,9 +9,11 @@ import pytest
 
 from backups.models import Copy, Instance
 from billing import estimates
+from billing.models import ItemCode
 from billing.pace import DAY, Arrived, Pace
+from billing.statements import statement
 from regions.models import Region
-from tests.billing.facts import GB, START, backup_of, copy_of, instance_in, policy_of
+from tests.billing.facts import GB, START, backup_of, copy_of, instance_in, policy_of, reprice
 
 HOUR = timedelta(hours=1)
 NOW = START + HOUR
@@ -187,3 +189,42 @@ def test_a_held_copy_is_named_because_nobody_knows_its_end(kept_thirty_days: Ins
 def test_nothing_stored_leaves_nothing_to_pay() -> None:
     left = estimates.left_to_pay(instance_in(), NOW)
     assert (left.amount, left.until, left.sentence) == (Decimal("0.00"), None, "")
+
+
+def storage_bill(instance: Instance) -> Decimal:
+    only = Instance.objects.filter(pk=instance.pk)
+    lines = statement(START, START + 40 * DAY, only).lines
+    return sum((line.amount for line in lines if line.item == ItemCode.STORAGE), Decimal(0))
+
+
+def test_what_is_left_to_pay_is_the_bill_that_follows_by_the_prices_of_each_route(db: None) -> None:
+    """R-15.5: one route has prices of its own, of which the second holds from the fifth day on."""
+    fifth_day, long_ago = START + 5 * DAY + timedelta(microseconds=1), START - 400 * DAY
+    own = {"source": "cn-beijing", "destination": "ap-southeast-1"}
+    reprice(ItemCode.STORAGE, ("0.0004", long_ago, fifth_day), ("0.0001", fifth_day, None), **own)
+    dear, general = instance_in(name="dear"), instance_in(name="general")
+    for instance, destination in ((dear, "ap-southeast-1"), (general, "cn-shanghai")):
+        for size in (100 * GB, 33 * GB + 1):
+            database = f"db {size}"
+            copy_of(backup_of(instance, START, size, database=database), policy_of(instance, destination), days=12.3456)
+    for instance, hundred in ((dear, Decimal("6.57")), (general, Decimal("5.93"))):
+        left = estimates.left_to_pay(instance, START)
+        assert left.amount == storage_bill(instance) > hundred
+    assert estimates.left_to_pay(dear, START).amount != estimates.left_to_pay(general, START).amount
+
+
+def test_a_route_without_a_price_leaves_an_amount_that_is_not_known(kept_thirty_days: Instance) -> None:
+    reprice(ItemCode.STORAGE, source="", source_scope="", destination="")
+    left = estimates.left_to_pay(kept_thirty_days, START)
+    assert (left.amount, left.sentence) == (None, estimates.NO_PRICE)
+    reprice(ItemCode.STORAGE, ("0.0002", START - DAY, START + 3 * DAY), destination="ap-southeast-1")
+    assert estimates.left_to_pay(kept_thirty_days, START).amount is None, "the price ends before the copies do"
+
+
+def test_a_month_of_storage_is_priced_by_its_route(db: None) -> None:
+    instance = instance_in()
+    for day in range(14):
+        backup_of(instance, START - day * DAY, 100 * GB)
+    reprice(ItemCode.STORAGE, ("0.0004", START - DAY, None), destination="ap-southeast-1")
+    storage, _ = estimates.running(instance, singapore(), 7, NOW)
+    assert storage.amount == 2 * estimates.monthly_storage(instance, 7, NOW).amount == Decimal("201.60")

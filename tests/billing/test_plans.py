@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
@@ -12,10 +13,10 @@ from django.contrib.auth.models import User
 from django.db import DatabaseError, transaction
 
 from backups.events import By
-from backups.models import Event, Instance
+from backups.models import Copy, Event, Instance
 from billing import plans
 from billing.models import ItemCode, NetworkPlan
-from billing.plans import MILLION, Prepaid, Use, offset
+from billing.plans import MILLION, Prepaid, Use, offset, settle
 from billing.statements import Line, reckon, statement
 from regions import clock
 from tests.billing.facts import GB, START, backup_of, copy_of, download_of, instance_in, plan_of, policy_of, reprice
@@ -52,6 +53,24 @@ def test_what_is_too_little_for_one_byte_stays_in_its_plan() -> None:
     small, next_ = Prepaid(1, START, START + DAY, 1_000_000), prepaid(2, 10)
     assert [size for _, size in offset([use(1, 3, 600_000)], [small, next_])] == [3]
     assert (small.left, next_.left) == (400_000, 10 * MILLION - 2 * 600_000)
+
+
+def test_what_is_settled_at_once_is_what_it_comes_to_one_by_one() -> None:
+    """Same uses, same plans, some of them nearly empty: nothing taken while the order decides, else the very same."""
+    random, seen = Random(4), set()
+    for _ in range(3000):
+        stacked = [Prepaid(n, START - n * HOUR, START + DAY, random.choice([0, 1, 7, 40, 10**6])) for n in range(3)]
+        uses = [use(0, random.randrange(5), random.choice([0, 3, 8, 20])) for _ in range(random.randrange(4))]
+        alike = [replace(plan) for plan in stacked]
+        settled = settle([(one.coefficient, one.bytes) for one in uses], alike, START)
+        seen.add(settled)
+        covered = [size for _, size in offset(uses, stacked)]
+        if settled is None:
+            assert [plan.left for plan in alike] != [plan.left for plan in stacked] or covered
+            continue
+        assert alike == stacked
+        assert covered == ([one.bytes for one in uses if one.bytes and one.coefficient] if settled else [])
+    assert seen == {True, False, None}
 
 
 # ---- on the statement
@@ -173,6 +192,31 @@ def test_the_order_in_which_things_were_written_down_decides_nothing() -> None:
             seen.add(reckon(MARCH, APRIL).lines)
             transaction.set_rollback(True)
     assert len(seen) == 1
+
+
+def test_a_plan_that_is_bought_used_up_and_followed_within_an_hour_covers_as_use_by_use() -> None:
+    """Many copies in few hours, of two routes: the statement says what going through every single use comes to."""
+    random, instance = Random(9), instance_in()
+    policies = [policy_of(instance, to) for to in (MAINLAND, "ap-southeast-1")]
+    for _ in range(40):
+        at = START + timedelta(microseconds=random.randrange(4 * 3600 * 10**6))
+        copy_of(backup_of(instance, at, random.randrange(3 * GB)), random.choice(policies), days=1)
+    bought = [(5, START + HOUR / 3), (9, START + HOUR / 2), (2, START + 3 * HOUR)]
+    stacked = [Prepaid(n, at, at + 365 * DAY, size * GB * MILLION) for n, (size, at) in enumerate(bought)]
+    for size, at in bought:
+        plan_of(size, at)
+    coefficients = {MAINLAND: 625_000, "ap-southeast-1": 1_583_333}
+    uses = sorted(
+        Use(at, ItemCode.TRAFFIC, 1, "", to, size, coefficients[to])
+        for at, to, size in Copy.objects.values_list("completed_at", "policy__destination", "stored_bytes")
+    )
+    expected = dict.fromkeys(coefficients, 0)
+    for one, size in offset(uses, stacked):
+        expected[one.destination] += size
+    found = reckon(MARCH, APRIL)
+    assert {line.destination: line.offset_bytes for line in found.lines if line.item == ItemCode.TRAFFIC} == expected
+    left = [size * GB * MILLION - used for (size, _), used in zip(bought, found.plan_uses.values(), strict=True)]
+    assert left == [plan.left for plan in stacked]
 
 
 def test_a_route_without_a_price_takes_nothing() -> None:

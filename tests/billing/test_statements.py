@@ -350,3 +350,13 @@ def test_a_date_means_its_utc_month() -> None:
     copied(1)
     assert statement(START.date(), APRIL).begin == MARCH
     assert statement(START.date(), APRIL).lines == statement(MARCH, APRIL).lines
+
+
+def test_half_a_cent_that_three_prices_make_together_is_rounded_up(settings: object) -> None:
+    """R-4.1: rounded once. Each of the three costs goes on for ever after its point; they add up to 0.005 exactly."""
+    settings.GB = 1
+    first, second = START + 39_986 * SECOND, START + 79_972 * SECOND
+    reprice(ItemCode.STORAGE, ("0.0002", MARCH, first), ("0.0002", first, second), ("0.0002", second, None))
+    copy_of(backup_of(instance_in(), START, 1), policy_of(Instance.objects.get()), days=90_000 / 86_400)
+    line = the_line(ItemCode.STORAGE)
+    assert (line.quantity, line.amount) == (90_000, Decimal("0.01"))

@@ -38,6 +38,7 @@ from regions import clock
 from tests.backups import world as worlds
 from tests.backups.handing_out import body_of, completed
 from tests.backups.world import World
+from tests.billing.facts import plan_of
 
 WORDS = "I have learnt the billing rules for backup file download."
 BODY = body_of(700_000)
@@ -126,6 +127,18 @@ def give_up(answer: Any) -> None:
 
 
 # ---- the dialog
+
+
+def test_the_dialog_says_what_network_plans_would_pay(
+    desk: Client, world: World, orders: Instance, settings: Any
+) -> None:
+    """R-4.4: a plan is enough for all of it, and the next download is told so as well."""
+    settings.GB, settings.FREE_DOWNLOAD_GB = 1000, 100
+    copy = completed(world, orders, BODY)
+    assert "network plans" not in desk.get(dialog(copy)).content.decode()
+    plan_of(1000, clock.now())
+    shown = desk.get(dialog(copy)).content.decode()
+    assert "Paid for by network plans" in shown and "586 KB" in shown and "Internet · $0.00" in shown
 
 
 def test_the_dialog_tells_size_quota_and_price_and_wants_its_tick(desk: Client, world: World, orders: Instance) -> None:

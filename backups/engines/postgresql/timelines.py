@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-LINE = re.compile(r"\s*(\d+)\s+([0-9A-Fa-f]+)/([0-9A-Fa-f]+)", re.ASCII)
+LINE = re.compile(r"\s*(\d+)\s+([0-9A-Fa-f]+)/([0-9A-Fa-f]+)\s*(.*)", re.ASCII)
+PROMOTED = "no recovery target specified"
 
 
 class Left(NamedTuple):
@@ -32,9 +33,16 @@ class Branch:
 
 
 def ancestors_in(history: str) -> list[Left]:
-    """Return the ancestors that a history file tells of, oldest first."""
-    found = filter(None, map(LINE.match, history.splitlines()))
-    return [Left(int(line[1]), (int(line[2], 16) << 32) + int(line[3], 16)) for line in found]
+    """Return the ancestors that a history file tells of, oldest first, back to where nothing was undone.
+
+    A server that was restored to a moment has undone what came after it: of that time its logs know nothing, so they
+    do not lead on from what was before (I7).
+    """
+    found: list[Left] = []
+    for line in filter(None, map(LINE.match, history.splitlines())):
+        left = Left(int(line[1]), (int(line[2], 16) << 32) + int(line[3], 16))
+        found = [*found, left] if line[4].strip() == PROMOTED else []
+    return found
 
 
 def parent_of(ancestors: Sequence[Left], segment_bytes: int) -> Left | None:

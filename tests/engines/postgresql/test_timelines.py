@@ -247,12 +247,21 @@ def test_what_a_former_primary_wrote_on_its_own_stays_its_own_history(place: Pat
 
 # ---- history files
 
-HISTORY = "1\t0/3000000\tno recovery target specified\n\n2\t1/A0\tbefore 2026-03-01 00:00:00+00\n"
+PROMOTED = "no recovery target specified"
+HISTORY = f"1\t0/3000000\t{PROMOTED}\n\n2\t1/A0\t{PROMOTED}\n"
+RESTORED = "before 2026-03-01 00:00:00+00"
 
 
 def test_a_history_file_tells_where_each_timeline_was_left() -> None:
     assert ancestors_in(HISTORY) == [Left(1, 3 << 24), Left(2, (1 << 32) + 0xA0)]
     assert ancestors_in("# This timeline has been lived by another server.\n") == []
+
+
+def test_what_a_restore_to_a_moment_undid_is_no_past_of_its_timeline() -> None:
+    """I7: the hours between that moment and the restore were another history's."""
+    assert ancestors_in(f"1\t0/3000000\t{RESTORED}\n") == []
+    assert ancestors_in(f"1\t0/3000000\t{RESTORED}\n2\t1/A0\t{PROMOTED}\n") == [Left(2, (1 << 32) + 0xA0)]
+    assert ancestors_in(f"1\t0/3000000\t{PROMOTED}\n2\t1/A0\t{RESTORED}\n") == []
 
 
 def test_the_parent_is_the_nearest_timeline_that_can_have_logs() -> None:

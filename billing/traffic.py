@@ -56,7 +56,9 @@ SELECT arrived.began_at, policy.instance_id, policy.source_region_id, store.regi
   FROM (SELECT * FROM arrived WHERE is_arrival AND NOT is_again AND bytes > 0) arrived {ROUTE}
 """
 IN_MONTH = "began_at >= %(begin)s AND began_at < %(end)s"
-ONLY = "AND copy.policy_id IN (SELECT id FROM backups_copypolicy WHERE instance_id = ANY(%(instances)s::bigint[]))"
+# The copy's own moment spares looking for the spans of all that came before the month.
+ONLY = """AND copy.completed_at >= %(begin)s AND copy.completed_at < %(end)s
+    AND copy.policy_id IN (SELECT id FROM backups_copypolicy WHERE instance_id = ANY(%(instances)s::bigint[]))"""
 # What of an attempt counts: nothing where it was given up, or took a damaged object's place.
 COUNTS = "CASE WHEN sent.verified_at IS NULL OR sent.replaces_id IS NOT NULL THEN 0 ELSE sent.size END"
 RESENT = f"""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import datetime, timedelta
 from types import ModuleType
 from typing import Any
@@ -13,7 +12,8 @@ from django.db import transaction
 from hypothesis import settings
 
 from billing import covering, metering, plans, prices, statements, traffic
-from billing.covering import Downloaded
+from billing.amounts import to_cents
+from billing.covering import Downloaded, Place
 from billing.models import ClosedStatement, ItemCode, Price
 from billing.plans import Prepaid
 from billing.statements import Account, Line
@@ -117,13 +117,12 @@ def each_copy_is_rounded_by_itself(patch: pytest.MonkeyPatch) -> None:
         ("GROUP BY 1, 2\n)", "GROUP BY 1, 2, copy.id\n)"),
         ("GROUP BY 1, 2, 3\n", "GROUP BY 1, 2, 3, held.high, held.low\n"),
     )
-    charge, cent = Account.charge, 10_000 * GB * 3600
+    charge = Account.charge
 
-    def in_cents(account: Account, quantity: int, price: Price | None) -> None:
-        former = account.worth
-        charge(account, quantity, price)
-        if price and price.item_code == ItemCode.STORAGE:
-            account.worth = former + (account.worth - former + cent // 2) // cent * cent
+    def in_cents(account: Account, place: Place, quantity: int, price: Price | None) -> None:
+        charge(account, place, quantity, price)
+        if place.item == ItemCode.STORAGE:
+            account.cost = to_cents(account.cost)
 
     patch.setattr(Account, "charge", in_cents)
 
@@ -133,8 +132,7 @@ def a_price_holds_for_the_whole_month(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_missing_price_is_nothing(patch: pytest.MonkeyPatch) -> None:
-    amount = Account.amount
-    patch.setattr(Account, "amount", lambda account, item: amount(replace(account, is_unpriced=False), item))
+    patch.setattr(Account, "amount", property(lambda account: to_cents(account.cost)))
 
 
 def a_closed_month_is_reckoned_again(patch: pytest.MonkeyPatch) -> None:
@@ -170,7 +168,7 @@ PLANTED = {
     open_months_take_nothing_from_a_plan: world(copied(3, 160), copied(33, 160), bought=((1, 100),)),
     a_plan_that_holds_covers_all: world(copied(3, 160), copied(4, 160), bought=((1, 100),)),
     every_route_takes_the_same_from_a_plan: world(copied(3, 160, goal=1), bought=((1, 100),)),
-    each_copy_is_rounded_by_itself: world(copied(3, 1), copied(4, 1), copied(5, 1)),
+    each_copy_is_rounded_by_itself: world(*(copied(day, 1, stays=1 + day / 1000) for day in (3, 4, 5))),
     a_price_holds_for_the_whole_month: world(copied(35, 500, stays=20)),
     a_missing_price_is_nothing: world(copied(50, 100, home=1, goal=1)),
     a_closed_month_is_reckoned_again: world(copied(20, 100, "swept late")),

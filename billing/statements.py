@@ -259,7 +259,7 @@ def _reckon(
     _add_traffic(accounts, sent, tariffs, cover)
     _add_resent(accounts, traffic.resent_between(begin, until, instances))
     _add_downloads(accounts, downloads, edges[ItemCode.DOWNLOAD], tariffs, cover)
-    return Reckoning(_lines(accounts, instances), cover.plan_uses)
+    return Reckoning(_lines(accounts, instances), cover.plan_uses, accounts)
 
 
 def _stored_from(edges: Edges, until: datetime, instances: list[int] | None) -> StoredFrom:

@@ -135,7 +135,18 @@ copies = st.fixed_dictionaries(
         "at": moments,
         "stays": st.integers(0, 60 * 86_400 * 10**6).map(lambda microseconds: timedelta(microseconds=microseconds)),
         "fate": st.sampled_from(
-            ["expires", "swept late", "held", "undone", "damaged", "copied anew", "aborted", "set back", "shared"]
+            [
+                "expires",
+                "swept late",
+                "held",
+                "undone",
+                "damaged",
+                "mended",
+                "copied anew",
+                "aborted",
+                "set back",
+                "shared",
+            ]
         ),
         "gap": st.integers(1, 5 * 86_400).map(lambda seconds: timedelta(seconds=seconds)),
         "faults": st.lists(st.integers(1, GB), max_size=2),
@@ -268,6 +279,21 @@ class Writer:
             return
         Copy.objects.filter(pk=copy.pk).update(state="damaged", verification="damaged")
         self._span(copy, drawn, copy.completed_at, broke, broke)
+
+    def _mended(self, copy: Copy, drawn: dict[str, Any], until: datetime) -> None:
+        """Its bytes were carried again beside the damaged ones: it is stored once more, and that way is not charged."""
+        broke = copy.completed_at + drawn["stays"] / 2
+        again = broke + drawn["gap"]
+        if again + DAY > self.now or broke == copy.completed_at:
+            self._damaged(copy, drawn, until)
+            return
+        Copy.objects.filter(pk=copy.pk).update(expires_at=again + DAY, times_damaged=1)
+        first = copy.copied_files.get()
+        second = self._attempt(copy, first.file, f"{copy.pk}/again", 0, "verified", verified_at=again)
+        Transfer.objects.filter(pk=second.pk).update(replaces=first.transfer)
+        copy.copied_files.update(transfer=second)
+        self._span(copy, drawn, copy.completed_at, broke, broke)
+        self._span(copy, drawn, again, again + DAY, None)
 
     def _copied_anew(self, copy: Copy, drawn: dict[str, Any], until: datetime) -> None:
         """Its copy was damaged and has gone; what is brought again is stored, and its way is not charged."""

@@ -6,19 +6,14 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 
 from django.conf import settings
 
-CENT, NEAREST = Decimal("0.01"), Decimal("1e-30")
+CENT, MILLIONTH = Decimal("0.01"), Decimal("0.000001")
 HOUR_SECONDS = 3600
 EXACT = Context(prec=60)  # a fleet's byte-seconds of a month have 22 digits; nothing may be lost before the rounding
 
 
 def to_cents(amount: Decimal) -> Decimal:
-    """Round half-up to whole cents, as a statement line does.
-
-    Costs that never end add up to half a cent but for the last of their sixty places; none that is not half a cent
-    lies as near to it as the thirtieth (a cost is a multiple of a price's millionth by 3600 GB).
-    """
-    whole = amount.quantize(NEAREST, context=EXACT)
-    return whole.quantize(CENT, rounding=ROUND_HALF_UP, context=EXACT)
+    """Round half-up to whole cents, as a statement line does."""
+    return amount.quantize(CENT, rounding=ROUND_HALF_UP, context=EXACT)
 
 
 def storage_cost(byte_seconds: int, price: Decimal) -> Decimal:

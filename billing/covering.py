@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import NamedTuple
 
-from billing import plans, prices, traffic
+from billing import plans, price_book, prices, traffic
 from billing.download_fees import free_left
 from billing.metering import month_of
 from billing.models import ClosedStatement, DownloadCharge, ItemCode, Price
@@ -97,8 +97,10 @@ class Cover:
 
 
 def coefficient_of(price: Price | None) -> int:
-    """Return millionths of a prepaid byte for each byte; 0: without a price there is nothing to offset."""
-    return plans.taken_for_a_byte(price) if price else 0
+    """Return millionths of a prepaid byte for each byte: the price's column, or its price / 0.12; 0 without a price."""
+    if price is None:
+        return 0
+    return plans.millionths(price_book.coefficient_of(price.amount) if price.coefficient is None else price.coefficient)
 
 
 def covered(begin: datetime, until: datetime, edges: Edges, last_closed: ClosedStatement | None) -> Cover:

@@ -17,9 +17,10 @@ from django.utils.translation import gettext, gettext_noop, ngettext
 from backups import dependents, planning, retention
 from backups.models import BackupFile, BackupSet, Copy, Instance, PolicyKind, StorageSpan
 from billing import metering
-from billing.amounts import EXACT, storage_amount, storage_cost, to_cents, traffic_amount
+from billing.amounts import MILLIONTH, storage_amount, traffic_amount
 from billing.models import ItemCode
 from billing.pace import pace_of, whole_seconds
+from billing.plans import millionths
 from billing.prices import Tariff, price_of, stretches
 from regions.models import Region
 
@@ -218,15 +219,15 @@ def _until(spans: Iterable[StorageSpan], date_of: Callable[[Copy], datetime | No
 def _storage_of(ahead: Sequence[tuple[StorageSpan, datetime]], at: datetime, until: datetime) -> Decimal | None:
     """Charge what is stored until its date as the statement will: by the prices of its route, each while it holds."""
     routes = {span.pk: (span.copy.policy.source_region_id, span.copy.destination_store.region_id) for span, _ in ahead}
-    tariff, cost = Tariff(ItemCode.STORAGE, routes.values()), Decimal(0)
+    tariff, worth = Tariff(ItemCode.STORAGE, routes.values()), 0
     for begin, end in stretches(ItemCode.STORAGE, at, until):
         for span, date in ahead:
             quantity = span.bytes * metering.seconds_between(begin, min(date, end))
             price = tariff.at(*routes[span.pk], begin) if quantity else None
             if quantity and price is None:
                 return None
-            cost = EXACT.add(cost, storage_cost(quantity, price.amount)) if price else cost
-    return to_cents(cost)
+            worth += quantity * millionths(price.amount) if price else 0
+    return storage_amount(worth, MILLIONTH)
 
 
 def _held(count: int) -> str:

@@ -171,7 +171,8 @@ def _instances(found: ByMonth) -> set[int]:
 def _foreseen(accounts: Accounts, group_of: dict[int, int]) -> tuple[Foreseen, ...]:
     used = ((place, account) for place, account in accounts.items() if account.quantity)
     return tuple(
-        Foreseen(place.item, place.instance_id, group_of[place.instance_id], account.amount) for place, account in used
+        Foreseen(place.item, place.instance_id, group_of[place.instance_id], account.amount(place.item))
+        for place, account in used
     )
 
 
@@ -275,7 +276,7 @@ def _charge(found: ByMonth, place: Place, edges: list[datetime], quantities: Ite
         if quantity:
             account = found[month_of(begin)[0]].setdefault(place, Account())
             account.quantity += quantity
-            account.charge(place, quantity, tariff.at(place.source, place.destination, begin))
+            account.charge(quantity, tariff.at(place.source, place.destination, begin))
 
 
 # ---- traffic, and what is left of network plans
@@ -300,7 +301,7 @@ def _add_traffic_to_come(
                 account = found[month_of(edges[number])[0]].setdefault(place, Account())
                 account.quantity += sent
                 price = tariff.at(place.source, place.destination, edges[number])
-                account.charge(place, sent - covered.get((place, number), 0), price)
+                account.charge(sent - covered.get((place, number), 0), price)
 
 
 def _covered(

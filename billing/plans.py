@@ -18,8 +18,7 @@ from django.db.models import Sum
 
 from backups import events
 from backups.events import FARSHORE, By
-from billing.models import ItemCode, NetworkPlan, PlanUse, Price
-from billing.price_book import coefficient_of
+from billing.models import ItemCode, NetworkPlan, PlanUse
 from regions import clock
 
 MILLION = 1_000_000
@@ -105,11 +104,6 @@ def size_of(plan: NetworkPlan) -> int:
 def millionths(prepaid_bytes: Decimal) -> int:
     """Return what is stored, six places of a prepaid byte, as it is reckoned with."""
     return int(prepaid_bytes.scaleb(6))
-
-
-def taken_for_a_byte(price: Price) -> int:
-    """Return millionths of a prepaid byte for each byte: the price's column, or its price / 0.12."""
-    return millionths(coefficient_of(price.amount) if price.coefficient is None else price.coefficient)
 
 
 def used_of(before: Mapping[int, int], plans: Iterable[Prepaid]) -> dict[int, int]:

@@ -19,8 +19,8 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext
 
 from backups.models import Instance
-from billing import metering, prices, traffic
-from billing.amounts import EXACT, storage_cost, to_cents, traffic_cost
+from billing import metering, plans, prices, traffic
+from billing.amounts import MILLIONTH, storage_amount, traffic_amount
 from billing.covering import Cover, Downloaded, Place, Stretch, covered, downloads_between, start_of
 from billing.metering import Stored, month_of
 from billing.models import ClosedStatement, ItemCode, Price, StatementLine
@@ -190,31 +190,31 @@ def _order(line: Line) -> tuple[int, int, str, str]:
 
 @dataclass
 class Account:
-    """A line while it is being added up; its cost is not rounded until the end."""
+    """A line while it is being added up. `worth` is exact: quantities times prices in millionths of a USD."""
 
     quantity: int = 0
     charged: int = 0
     free_bytes: int = 0
     offset_bytes: int = 0
     resent_bytes: int = 0
-    cost: Decimal = Decimal(0)
+    worth: int = 0
     is_unpriced: bool = False
     prices: list[Decimal] = field(default_factory=list)
 
-    def charge(self, place: Place, quantity: int, price: Price | None) -> None:
+    def charge(self, quantity: int, price: Price | None) -> None:
         self.charged += quantity
         if quantity and price is None:
             self.is_unpriced = True
         elif price is not None:
-            cost = (storage_cost if place.item == ItemCode.STORAGE else traffic_cost)(quantity, price.amount)
-            self.cost = EXACT.add(self.cost, cost)
+            self.worth += quantity * plans.millionths(price.amount)
             if price.amount not in self.prices:
                 self.prices.append(price.amount)
 
-    @property
-    def amount(self) -> Decimal | None:
+    def amount(self, item: ItemCode) -> Decimal | None:
         """In cents, rounded once; None: charged, and there is no price."""
-        return None if self.is_unpriced else to_cents(self.cost)
+        if self.is_unpriced:
+            return None
+        return (storage_amount if item == ItemCode.STORAGE else traffic_amount)(self.worth, MILLIONTH)
 
 
 Accounts = dict[Place, Account]
@@ -269,11 +269,9 @@ def _stored_from(edges: Edges, until: datetime, instances: list[int] | None) -> 
 
 def _add_storage(accounts: Accounts, stored: StoredFrom, tariffs: Tariffs) -> None:
     for since, line in stored:
-        place = Place(ItemCode.STORAGE, line.instance_id, line.source, line.destination)
-        accounts[place].quantity += line.byte_seconds
-        accounts[place].charge(
-            place, line.byte_seconds, tariffs.at(ItemCode.STORAGE, line.source, line.destination, since)
-        )
+        account = accounts[Place(ItemCode.STORAGE, line.instance_id, line.source, line.destination)]
+        account.quantity += line.byte_seconds
+        account.charge(line.byte_seconds, tariffs.at(ItemCode.STORAGE, line.source, line.destination, since))
 
 
 def _add_traffic(accounts: Accounts, sent: list[tuple[Stretch, Sent]], tariffs: Tariffs, cover: Cover) -> None:
@@ -285,7 +283,7 @@ def _add_traffic(accounts: Accounts, sent: list[tuple[Stretch, Sent]], tariffs: 
         account.offset_bytes += offset
         account.resent_bytes += line.again
         if line.bytes:
-            account.charge(place, line.bytes - offset, price)
+            account.charge(line.bytes - offset, price)
 
 
 def _add_resent(accounts: Accounts, resent: list[Sent]) -> None:
@@ -302,7 +300,7 @@ def _add_downloads(
         account.quantity += one.bytes
         account.free_bytes += one.free_bytes
         account.offset_bytes += offset
-        account.charge(one.place, payable - offset, tariffs.at(ItemCode.DOWNLOAD, one.priced_from, "", one.at))
+        account.charge(payable - offset, tariffs.at(ItemCode.DOWNLOAD, one.priced_from, "", one.at))
 
 
 NAMED = ("pk", "code", "name", "region", "group", "group__name")
@@ -328,7 +326,7 @@ def _line(place: Place, account: Account, named: tuple[int, str, str, str, int, 
         account.offset_bytes,
         account.resent_bytes,
         tuple(account.prices),
-        account.amount,
+        account.amount(place.item),
     )
 
 
@@ -351,6 +349,6 @@ def storage_this_month(at: datetime, instances: QuerySet[Instance] | None = None
     accounts: Accounts = defaultdict(Account)
     places = {(line.source, line.destination) for _, line in stored}
     _add_storage(accounts, stored, Tariffs({ItemCode.STORAGE: places}))
-    amounts = [account.amount for account in accounts.values()]
+    amounts = [account.amount(ItemCode.STORAGE) for account in accounts.values()]
     quantity = sum(account.quantity for account in accounts.values())
     return StorageCost(quantity, None if None in amounts else sum(amounts, ZERO))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import ModuleType
 from typing import Any
@@ -12,8 +13,7 @@ from django.db import transaction
 from hypothesis import settings
 
 from billing import covering, metering, plans, prices, statements, traffic
-from billing.amounts import to_cents
-from billing.covering import Downloaded, Place
+from billing.covering import Downloaded
 from billing.models import ClosedStatement, ItemCode, Price
 from billing.plans import Prepaid
 from billing.statements import Account, Line
@@ -117,12 +117,13 @@ def each_copy_is_rounded_by_itself(patch: pytest.MonkeyPatch) -> None:
         ("GROUP BY 1, 2\n)", "GROUP BY 1, 2, copy.id\n)"),
         ("GROUP BY 1, 2, 3\n", "GROUP BY 1, 2, 3, held.high, held.low\n"),
     )
-    charge = Account.charge
+    charge, cent = Account.charge, 10_000 * GB * 3600
 
-    def in_cents(account: Account, place: Place, quantity: int, price: Price | None) -> None:
-        charge(account, place, quantity, price)
-        if place.item == ItemCode.STORAGE:
-            account.cost = to_cents(account.cost)
+    def in_cents(account: Account, quantity: int, price: Price | None) -> None:
+        former = account.worth
+        charge(account, quantity, price)
+        if price and price.item_code == ItemCode.STORAGE:
+            account.worth = former + (account.worth - former + cent // 2) // cent * cent
 
     patch.setattr(Account, "charge", in_cents)
 
@@ -132,7 +133,8 @@ def a_price_holds_for_the_whole_month(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_missing_price_is_nothing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Account, "amount", property(lambda account: to_cents(account.cost)))
+    amount = Account.amount
+    patch.setattr(Account, "amount", lambda account, item: amount(replace(account, is_unpriced=False), item))
 
 
 def a_closed_month_is_reckoned_again(patch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ UPDATE backups_transfer SET state = 'damaged' WHERE state = 'verified' AND id IN
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("backups", "0015_where_a_fork_began"),
+        ("backups", "0014_where_a_fork_began"),
     ]
 
     operations = [

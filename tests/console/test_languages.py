@@ -34,6 +34,7 @@ from backups.models import (
     SetStatus,
     Transfer,
 )
+from billing.models import ItemCode
 from console.widgets import labels, words
 from regions.catalog import CATALOG
 from regions.models import Region
@@ -45,7 +46,7 @@ PLACEHOLDER = re.compile(r"%%|%\(\w+\)[a-z]|%[a-z]")
 TAG = re.compile(r"</?\w+>")
 SHOWN = [
     *(Arrival, BackupFile.State, BackupJob.State, BackupJob.Reason, BackupMethod, BillingMethod, CancelReason),
-    *(Copy.Origin, Edition, Family, Kind, LogGap.Healing, LogStream.State, Region.Scope),
+    *(Copy.Origin, Edition, Family, ItemCode, Kind, LogGap.Healing, LogStream.State, Region.Scope),
     *(Restore.Origin, Restore.State, SetStatus, Transfer.State),
 ]
 

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import pairwise
 from operator import attrgetter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.db.models import QuerySet
 from django.utils.translation import gettext
@@ -153,32 +153,22 @@ def moment_of(day: date) -> datetime:
     return day if isinstance(day, datetime) else datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
+WRITTEN = (
+    *("item_code", "instance", "instance__code", "instance__name", "instance__region", "group", "group__name"),
+    *("source", "destination", "quantity", "charged", "free_bytes", "offset_bytes", "resent_bytes", "prices", "amount"),
+)
+
+
 def stored(closed: ClosedStatement, instances: list[int] | None = None) -> tuple[Line, ...]:
     """Return a closed month's lines as they were written, of all instances or of these ids."""
-    rows = StatementLine.objects.filter(statement=closed).select_related("instance", "group")
+    rows = StatementLine.objects.filter(statement=closed)
     wanted = rows if instances is None else rows.filter(instance__in=instances)
-    return tuple(sorted((_line_of(row) for row in wanted), key=_order))
+    return tuple(sorted((_line_of(*row) for row in wanted.order_by().values_list(*WRITTEN)), key=_order))
 
 
-def _line_of(row: StatementLine) -> Line:
-    return Line(
-        ItemCode(row.item_code),
-        row.instance_id,
-        row.instance.code,
-        row.instance.name,
-        row.instance.region_id,
-        row.group_id,
-        row.group.name,
-        row.source,
-        row.destination,
-        int(row.quantity),
-        int(row.charged),
-        row.free_bytes,
-        row.offset_bytes,
-        row.resent_bytes,
-        tuple(row.prices),
-        row.amount,
-    )
+def _line_of(item: str, *facts: Any) -> Line:
+    *where, quantity, charged, free, offset, resent, prices, amount = facts
+    return Line(ItemCode(item), *where, int(quantity), int(charged), free, offset, resent, tuple(prices), amount)
 
 
 def _order(line: Line) -> tuple[int, int, str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from celery import shared_task
@@ -342,8 +343,10 @@ def _child(command: str, *arguments: object) -> subprocess.Popen:
 
 
 MOST_RECEIVING = 8  # processes of one worker process; each serves LOG_STREAMS_AT_ONCE instances
+START_SECONDS = 60  # a process may take so long to begin; more of them would only slow the first one down
 BUSY_SECONDS = 5  # what is due for longer, a process that is there would have taken if it had room
 _receiving: dict[str, list[subprocess.Popen]] = {}
+_began_at: dict[str, float] = {}
 
 
 @shared_task(acks_late=False)
@@ -353,6 +356,8 @@ def receive_logs(region_id: str) -> None:
     for child in [child for child in children if child.poll() is not None]:
         children.remove(child)
         log_receiving.let_go(who(child.pid))
-    if not log_receiving.is_due(region_id, BUSY_SECONDS if children else 0) or len(children) >= MOST_RECEIVING:
+    if len(children) >= MOST_RECEIVING or (children and time.monotonic() - _began_at[region_id] < START_SECONDS):
         return
-    children.append(_child("receive_logs", region_id))
+    if log_receiving.is_due(region_id, BUSY_SECONDS if children else 0):
+        children.append(_child("receive_logs", region_id))
+        _began_at[region_id] = time.monotonic()

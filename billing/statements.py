@@ -220,7 +220,7 @@ class Reckoning:
 
     lines: tuple[Line, ...]
     plan_uses: dict[int, int]
-    accounts: Accounts
+    accounts: Accounts = field(default_factory=dict)
 
 
 def reckon(begin: datetime, until: datetime, instances: list[int] | None = None) -> Reckoning:

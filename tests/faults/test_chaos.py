@@ -57,6 +57,8 @@ class Broker:
 class Workers:
     """`manage.py worker` in a process group of its own, and somebody who rings the sweep three times over."""
 
+    lease_seconds = 5
+
     def __init__(self, url: str, log: Path) -> None:
         self.url, self.log = url, log
         self.bells = Celery("bells")
@@ -64,7 +66,7 @@ class Workers:
         self.start()
 
     def start(self) -> None:
-        fast = {"LEASE_SECONDS": "5", "SLICE_SECONDS": "1", "BROKER_URL": self.url}
+        fast = {"LEASE_SECONDS": str(self.lease_seconds), "SLICE_SECONDS": "1", "BROKER_URL": self.url}
         with open(self.log, "ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "manage.py", "worker"], cwd=ROOT, env=os.environ | fast, stdout=out, stderr=out

@@ -205,7 +205,7 @@ def test_no_connection_to_the_database_is_held_for_a_slow_reader(
 
     running = [begun(url, tmp_path / str(n), MIB) for n in range(3)]
     assert all(one.poll() is None for one in running)
-    assert soon(lambda: others() == 0, 5)
+    assert soon(lambda: others() == 0, 15)
     for one in running:
         one.kill()
         one.wait()

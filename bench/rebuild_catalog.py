@@ -14,23 +14,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
-import shutil
-import sys
-import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from console.runtime.postgres import Postgres, unprivileged  # noqa: E402
+from catalogue import catalogue
 
 SOURCE, TARGET = "cn-hangzhou", "cn-shanghai"
 SOURCE_STORE = uuid.UUID(int=7)
@@ -44,35 +35,8 @@ def main() -> None:
     parser.add_argument("--instances", type=int, default=20)
     parser.add_argument("--parts", type=int, default=3)
     given = parser.parse_args()
-    with database() as room:
+    with catalogue({}) as room:
         report(room, given)
-
-
-@contextmanager
-def database() -> Iterator[Path]:
-    """Yield a folder, with Django on an empty catalogue in a PostgreSQL beside it."""
-    room = Path(tempfile.mkdtemp(prefix="farshore-rebuild-"))
-    account = unprivileged()
-    room.chmod(0o711)
-    if account:
-        os.chown(room, account.uid, account.gid)
-    server = Postgres(room / "postgres", room / "s", room / "postgres.log", settings={}, durable=False)
-    server.prepare()
-    server.start()
-    try:
-        where = quote(str(server.sockets), safe="")
-        os.environ["DATABASE_URL"] = f"postgresql:///postgres?user={server.superuser}&host={where}"
-        os.environ["FARSHORE_DATA"] = str(room / "data")
-        os.environ["DJANGO_SETTINGS_MODULE"] = "console.settings"
-        import django
-        from django.core.management import call_command
-
-        django.setup()
-        call_command("migrate", verbosity=0)
-        yield room
-    finally:
-        server.stop()
-        shutil.rmtree(room, ignore_errors=True)
 
 
 def report(room: Path, given: argparse.Namespace) -> None:

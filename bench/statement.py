@@ -16,23 +16,18 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+
+from catalogue import catalogue
 
 if TYPE_CHECKING:
     from django.db.backends.utils import CursorWrapper
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 SETTINGS = {"shared_buffers": "2GB", "max_wal_size": "8GB", "maintenance_work_mem": "512MB"}
 END = datetime(2027, 4, 1, tzinfo=UTC)
@@ -66,10 +61,11 @@ CREATE TEMP TABLE made AS
       FROM generate_series(1, %(spans)s) n JOIN place ON place.number = n %% %(instances)s
      ORDER BY 1;  -- as they arrive, so they lie
 INSERT INTO backups_backupset (id, instance_id, database, kind, method, status, origin, finished_at, fork, set_guid,
-                               family_guid, base_guid, is_copy_only, has_checksums, is_encrypted,
-                               certificate_thumbprint, server, tool_version, size_bytes, run_id, discovered_at)
-SELECT id, instance, 'orders', 'full', 'physical', 'succeeded', 'found', at, '', '', '', '', false, true, false, '', '',
-       '', size, '', at FROM made;
+                               family_guid, base_guid, parent_fork, is_copy_only, has_checksums,
+                               is_encrypted, certificate_thumbprint, server, tool_version, size_bytes, run_id,
+                               discovered_at)
+SELECT id, instance, 'orders', 'full', 'physical', 'succeeded', 'found', at, '', '', '', '', '', false, true, false, '',
+       '', '', size, '', at FROM made;
 INSERT INTO backups_copy (id, set_id, policy_id, destination_store_id, state, origin, route_version, priority,
                           total_bytes, planned_at, due_at, fence, leased_by, attempts, failures, error, cancel_reason,
                           completed_at, expires_at, kept_for, expired_at, deleted_at, hidden_for, manifest_key,
@@ -104,37 +100,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--plans", action="store_true")
     given = parser.parse_args()
-    with database():
+    with catalogue(SETTINGS):
         fill(given.spans, given.instances, given.months)
         report(given)
-
-
-@contextmanager
-def database() -> Iterator[None]:
-    from console.runtime.postgres import Postgres, unprivileged
-
-    room = Path(tempfile.mkdtemp(prefix="farshore-statement-"))
-    account = unprivileged()
-    room.chmod(0o711)
-    if account:
-        os.chown(room, account.uid, account.gid)
-    server = Postgres(room / "postgres", room / "s", room / "postgres.log", settings=SETTINGS, durable=False)
-    server.prepare()
-    server.start()
-    try:
-        where = quote(str(server.sockets), safe="")
-        os.environ["DATABASE_URL"] = f"postgresql:///postgres?user={server.superuser}&host={where}"
-        os.environ["FARSHORE_DATA"] = str(room / "data")
-        os.environ["DJANGO_SETTINGS_MODULE"] = "console.settings"
-        import django
-        from django.core.management import call_command
-
-        django.setup()
-        call_command("migrate", verbosity=0)
-        yield
-    finally:
-        server.stop()
-        shutil.rmtree(room, ignore_errors=True)
 
 
 def fill(spans: int, instances: int, months: int) -> None:

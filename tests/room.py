@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -16,6 +17,9 @@ os.environ["BROKER_URL"] = "memory://"
 os.environ["FARSHORE_ALLOW_LOOPBACK"] = "yes"
 for _name in ("PUBLIC_URL", "FARSHORE_KEYS", "FARSHORE_SECRET_KEY", "EMAIL_HOST"):
     os.environ.pop(_name, None)
+# A container's image often says this; every child that a test starts would compile a thousand modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Playwright's synchronous interface keeps a running event loop in the tests' thread.
 os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
 

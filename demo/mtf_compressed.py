@@ -9,10 +9,12 @@ import heapq
 import io
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import shake_256
 from itertools import count
 
+from backups.engines.sqlserver.walking import walk
+from backups.engines.sqlserver.windows import Windows
 from demo.mtf import Backup, Media, media_of, write_closing, write_data, write_end, write_start
 from demo.tape import SECTOR, TapeWriter
 
@@ -31,7 +33,8 @@ def compressed_file(backup: Backup, *, media: Media | None = None) -> bytes:
     _pad_to(out, _SECOND_CHUNK - media.block)
     out += tape[-media.block :]
     out += chunks_of(_blocks(media, lambda tape: write_start(tape, backup, 1)))
-    out += chunks_of(_blocks(media, lambda tape: write_data(tape, backup, media)))
+    for block in _each(_blocks(media, lambda tape: write_data(tape, backup, media))):
+        out += chunks_of(block)
     for part in (lambda tape: write_end(tape, backup), lambda tape: write_closing(tape, backup, 1)):
         out += chunks_of(_blocks(media, part))
         _pad(out, SECTOR)
@@ -106,6 +109,11 @@ def _blocks(media: Media, put: Callable[[TapeWriter], None]) -> bytes:
     out = io.BytesIO()
     put(TapeWriter(out, media.block))
     return out.getvalue()
+
+
+def _each(blocks: bytes) -> Iterator[bytes]:
+    for placed in walk(Windows(lambda offset, length: blocks[offset : offset + length], len(blocks))):
+        yield blocks[placed.block.position : placed.end]
 
 
 def _pad(out: bytearray, boundary: int) -> None:

@@ -1,7 +1,8 @@
 """Verifies the bytes of a backup file without a server, while they stream past in order.
 
 Fed with what was read back at the destination, in pieces of any size. Between pieces its state is at most 2 KiB of
-JSON, so that it can be journaled with a part and taken up again by another worker.
+JSON (more only inside a chunk of a compressed file that holds blocks: that chunk), so that it can be journaled with a
+part and taken up again by another worker.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ from enum import StrEnum
 from typing import Any
 
 from backups.engines.sqlserver.blocks import BLOCK_HEADER, STREAM_HEADER, Stream, aligned, parse_block, parse_stream
-from backups.engines.sqlserver.compressed import MAGIC
+from backups.engines.sqlserver.chunks import ChunkWalk
+from backups.engines.sqlserver.compressed import COMPRESSED, ENCRYPTED, MAGIC, VERSION
 from backups.engines.sqlserver.sectors import Sectors
 from regions.refusals import Refusal
 
 _DATA, _LOG = "MQDA", "MQTL"
 _PREFIX = 2
+_CHUNKS_IN_ORDER = (
+    "All {} chunks follow each other to the end, and the headers in them are in order; the compressed data in them"
+    " carries checksums of an unknown kind, which are not compared."
+)
 _HEADERS = {"block": BLOCK_HEADER, "stream": STREAM_HEADER, "checksum": 4}
-_ENCRYPTED = 0x4
 
 
 class Level(StrEnum):
@@ -55,14 +60,23 @@ class Verifier:
         self._data_streams = self._streams_checked = self._pages_checked = 0
         self._sectors: Sectors | None = None
         self._has_checksum = False
+        self._chunks: ChunkWalk | None = None
+
+    @property
+    def is_decided(self) -> bool:
+        """Nothing that follows can change the verdict."""
+        return bool(self._damage or self._opaque)
 
     def feed(self, data: memoryview | bytes) -> None:
         view = memoryview(data)
         try:
-            while view and not self._damage and not self._opaque:
+            while view and not self._chunks and not self.is_decided:
                 used = min(len(view), self._appetite())
                 piece, view = view[:used], view[used:]
                 self._take(piece)
+            if self._chunks and not self.is_decided:
+                self._chunks.feed(view)
+                self._opaque = self._chunks.opaque
         except Refusal as refusal:
             self._damage = refusal.sentence
         self.position += len(view)
@@ -75,6 +89,8 @@ class Verifier:
             return Verdict(Level.DAMAGED, damage, *counts)
         if self._opaque:
             return Verdict(Level.NOT_INSPECTABLE, self._opaque)
+        if self._chunks:
+            return Verdict(Level.STRUCTURE, _CHUNKS_IN_ORDER.format(self._chunks.chunks))
         if self._data_streams and self._streams_checked == self._data_streams:
             return Verdict(Level.BACKUP_CHECKSUM, "Every stream matches the backup checksum in the file.", *counts)
         if self._pages_checked:
@@ -85,13 +101,16 @@ class Verifier:
     def state(self) -> dict[str, Any]:
         """Return all that must be kept to go on later, fit for JSON."""
         kept = dict(vars(self), _held=self._held.hex())
-        return kept | {"_sectors": self._sectors.state() if self._sectors else None}
+        kept["_sectors"] = self._sectors.state() if self._sectors else None
+        kept["_chunks"] = self._chunks.state() if self._chunks else None
+        return kept
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Verifier:
         verifier = cls()
         vars(verifier).update(state, _held=bytes.fromhex(state["_held"]))
         verifier._sectors = Sectors.from_state(state["_sectors"]) if state["_sectors"] else None
+        verifier._chunks = ChunkWalk.from_state(state["_chunks"]) if state.get("_chunks") else None
         return verifier
 
     def _appetite(self) -> int:
@@ -137,6 +156,7 @@ class Verifier:
         at = self.position - BLOCK_HEADER
         if at == 0 and header[:4] != b"TAPE":
             self._opaque = _why_opaque(header)
+            self._chunks = None if self._opaque else ChunkWalk(self.position)
             return
         block = parse_block(header, at)
         self._closed = block.is_filemark and self._closing
@@ -182,14 +202,20 @@ class Verifier:
         self._skip(aligned(self.position), "stream")
 
     def _unfinished(self) -> str:
+        if self._chunks:
+            return self._chunks.unfinished()
         if self._stage == "block" and not self._held and self._closed:
             return ""
         return f"The file ends too early, at byte {self.position}."
 
 
 def _why_opaque(header: bytes) -> str:
+    """Say why a file that is no plain one cannot be looked into, "" when it is a compressed one as known."""
     if not header.startswith(MAGIC):
         return "This is not a native SQL Server backup."
-    flags = int.from_bytes(header[12:16], "little")
-    how = "encrypted" if flags & _ENCRYPTED else "compressed"
-    return f"The backup is {how}; its checksums cannot be computed without the server."
+    version, flags = int.from_bytes(header[8:12], "little"), int.from_bytes(header[12:16], "little")
+    if flags & ENCRYPTED:
+        return "The backup is encrypted; its checksums cannot be computed without the server."
+    if (version, flags) != (VERSION, COMPRESSED):
+        return f"A container of version {version} with flags {flags:#x} is not known here."
+    return ""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from backups.engines.facts import SetFacts
 from backups.engines.sqlserver.assembling import SetParts, facts_of
 from backups.engines.sqlserver.blocks import BLOCK_HEADER, parse_block
+from backups.engines.sqlserver.chunks import CHUNK_HEADER, CHUNK_MARK, FIRST_CHUNK
 from backups.engines.sqlserver.media import Family, SetStart
 from backups.engines.sqlserver.plain import family_of, files_of, record_of, start_of
 from backups.engines.sqlserver.saying_no import damaged, encrypted, too_much, truncated, unknown_layout
@@ -19,9 +20,8 @@ from backups.engines.sqlserver.xca import TABLE_SIZE, expand, is_table
 from regions.refusals import Refusal
 
 MAGIC = b"MSSQLBAK"
-_VERSION, _COMPRESSED, _ENCRYPTED = 2, 0x2, 0x4
-_FIRST_CHUNK, _SECOND_CHUNK = 0x1E0, 0x600
-_CHUNK_HEADER, _CHUNK_MARK = 28, 0x21
+VERSION, COMPRESSED, ENCRYPTED = 2, 0x2, 0x4
+_SECOND_CHUNK = 0x600
 _MOST_CANDIDATES, _MOST_EXPANSIONS = 2000, 8
 
 
@@ -50,14 +50,14 @@ def set_of(file: Windows) -> SetFacts:
 
 def _check_container(file: Windows) -> None:
     version, flags = struct.unpack_from("<II", file.at(0, 16), 8)
-    if flags & _ENCRYPTED:
+    if flags & ENCRYPTED:
         raise encrypted()
-    if version != _VERSION or flags != _COMPRESSED:
+    if version != VERSION or flags != COMPRESSED:
         raise unknown_layout(f"a container of version {version} with flags {flags:#x}")
 
 
 def _family(head: bytes) -> Family:
-    blocks = _expanded(head, _FIRST_CHUNK)
+    blocks = _expanded(head, FIRST_CHUNK)
     return family_of(blocks, _placed(blocks, 0, "TAPE"))
 
 
@@ -78,7 +78,7 @@ def _placed(blocks: Windows, position: int, kind: str) -> PlacedBlock:
 def _expanded(data: bytes, offset: int) -> Windows:
     body, size = _chunk_at(data, offset) or (None, 0)
     if body is None:
-        if offset + _CHUNK_HEADER > len(data) or not any(data[offset : offset + _CHUNK_HEADER]):
+        if offset + CHUNK_HEADER > len(data) or not any(data[offset : offset + CHUNK_HEADER]):
             raise truncated(f"no chunk is written at byte {offset} yet")
         raise damaged(f"the chunk at byte {offset} cannot be expanded")
     try:
@@ -89,11 +89,11 @@ def _expanded(data: bytes, offset: int) -> Windows:
 
 def _chunk_at(data: bytes, offset: int) -> tuple[bytes, int] | None:
     """Return the body of the chunk at `offset` and its expanded size, None when there is none, whole."""
-    if offset + _CHUNK_HEADER > len(data):
+    if offset + CHUNK_HEADER > len(data):
         return None
     mark, sectors, size = struct.unpack_from("<BBH", data, offset)
-    body = data[offset + _CHUNK_HEADER : offset + _CHUNK_HEADER + size]
-    if mark != _CHUNK_MARK or not sectors or len(body) != size or not is_table(body[:TABLE_SIZE]):
+    body = data[offset + CHUNK_HEADER : offset + CHUNK_HEADER + size]
+    if mark != CHUNK_MARK or not sectors or len(body) != size or not is_table(body[:TABLE_SIZE]):
         return None
     return body, sectors * 512
 
@@ -132,7 +132,7 @@ def _is_filemark(header: bytes, size: int) -> bool:
 def _expansions_backwards(tail: bytes) -> Iterator[bytes]:
     expansions, offset = 0, len(tail)
     for _ in range(_MOST_CANDIDATES):
-        offset = tail.rfind(_CHUNK_MARK, 0, offset)
+        offset = tail.rfind(CHUNK_MARK, 0, offset)
         if offset < 0:
             return
         chunk = _chunk_at(tail, offset)

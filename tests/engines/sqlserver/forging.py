@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import reduce
 from operator import xor
 
@@ -62,6 +63,36 @@ def without_end(kind: bytes, blocks: int, streams: int, start: bytes) -> bytes:
             tape.stream(b"APAD", 0, [])
         tape.end_block()
     return bytes(out)
+
+
+@dataclass(frozen=True)
+class PlacedChunk:
+    """A chunk of a compressed file, or the filemark between two (`size` is then that of its header)."""
+
+    position: int
+    size: int
+    is_filemark: bool = False
+
+    @property
+    def covered(self) -> list[tuple[int, int]]:
+        """What a walk over the chunks holds against the bytes: mark, body size and codes; a filemark's header."""
+        at = self.position
+        return [(at, at + 52)] if self.is_filemark else [(at, at + 1), (at + 2, at + 4), (at + 28, at + 28 + 256)]
+
+
+def chunks_in(file: bytes) -> Iterator[PlacedChunk]:
+    """Yield chunks and filemarks of a file as our own writer lays it out: padding ends where a filemark begins."""
+    position = 0x1E0
+    while position < len(file):
+        if file[position] == 0x21:
+            size = int.from_bytes(file[position + 2 : position + 4], "little")
+            yield PlacedChunk(position, size)
+            position += 28 + size
+        elif file[position : position + 4] == b"SFMB":
+            yield PlacedChunk(position, 52, is_filemark=True)
+            position += int.from_bytes(file[position + 8 : position + 10], "little")
+        else:
+            position = file.index(b"SFMB", position)
 
 
 def _xor16(data: bytes) -> int:

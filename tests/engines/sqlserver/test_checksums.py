@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from backups.engines.sqlserver.checksums import Level, Verdict, Verifier
 from demo import mtf
-from demo.mtf_compressed import compressed_file, encrypted_file
+from demo.mtf_compressed import encrypted_file
 from tests.engines.sqlserver.distant import backups, refusal_code
 from tests.engines.sqlserver.forging import block_of, blocks_of
 
@@ -62,7 +62,7 @@ def test_a_log_without_checksum_proves_its_structure_only():
 
 @pytest.mark.parametrize(
     ("file", "word"),
-    [(compressed_file(mtf.full()), "compressed"), (encrypted_file(), "encrypted"), (b"PGDMP" * 99, "not a native")],
+    [(encrypted_file(), "encrypted"), (b"PGDMP" * 99, "not a native")],
 )
 def test_what_cannot_be_looked_into_is_called_so(file, word):
     verdict = verdict_of(file)

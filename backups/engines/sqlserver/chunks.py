@@ -136,12 +136,11 @@ class ChunkWalk:
         size = self._held[1] * SECTOR
         is_whole = len(self._held) == CHUNK_HEADER + self._size
         try:
-            expanded = expand(self._held[CHUNK_HEADER:], size if is_whole else min(size, _DATA_HEADERS))
-            if is_whole and len(expanded) != size:
-                raise ValueError(f"{len(expanded)} bytes instead of {size}")
-            last = last_block_of(expanded)
-        except (ValueError, Refusal) as wrong:
+            last = last_block_of(expand(self._held[CHUNK_HEADER:], size if is_whole else min(size, _DATA_HEADERS)))
+        except ValueError as wrong:
             raise self._unexpandable(wrong) from wrong
+        except Refusal as wrong:
+            raise damaged(f"a header inside the chunk at byte {self._begin} fails its checksum") from wrong
         self._past_chunk(last)
 
     def _past_chunk(self, last: str) -> None:
@@ -149,9 +148,8 @@ class ChunkWalk:
         self._last_block, self._closed = last, False
         self._skip(self._begin + CHUNK_HEADER + self._size)
 
-    def _unexpandable(self, why: Exception) -> Refusal:
-        said = why.sentence if isinstance(why, Refusal) else str(why)
-        return damaged(f"the chunk at byte {self._begin} cannot be expanded ({said.rstrip('.')})")
+    def _unexpandable(self, why: ValueError) -> Refusal:
+        return damaged(f"the chunk at byte {self._begin} cannot be expanded ({why})")
 
     def _filemark(self) -> None:
         block = parse_block(self._held, self._begin)

@@ -1,4 +1,7 @@
-"""What `manage.py` does: `up` and `test` bring their own environment, everything else finds the one they made."""
+"""What `manage.py` does: `up` and `test` bring their own environment, everything else finds the one they made.
+
+`inspect` needs that environment alone: no database, no data folder, none of our settings.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from console.runtime import bootstrap, places
+from console.runtime import bootstrap, places, variables
 from regions.refusals import Refusal
 
 
@@ -36,10 +39,32 @@ def _run(command: str, rest: list[str], argv: list[str]) -> int:
 
         return testing.main(rest)
     bootstrap.find_environment(argv)
+    if command == "inspect":
+        return _inspect(argv)
     places.adopt_notes(places.data_folder())
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(argv)
+    return 0
+
+
+def _inspect(argv: list[str]) -> int:
+    """Run without `console.settings`, which would make a data folder and a key. Whoever has a shell here may connect
+    to this machine's own addresses anyway."""
+    from django.conf import settings
+
+    settings.configure(
+        FARSHORE_ALLOW_LOOPBACK=True, FARSHORE_ALLOWED_NETWORKS=variables.words("FARSHORE_ALLOWED_NETWORKS")
+    )
+    from console.management.commands.inspect import Command
+
+    sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        Command().run_from_argv(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return 0
 
 

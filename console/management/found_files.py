@@ -196,9 +196,9 @@ def _in_bucket(bucket: str, key: str, options: dict[str, str], credentials: dict
             yield _stored(stored(f"s3://{bucket}"), found, address)
             return
         storage, count = stored(address), 0
-        for entry in patiently(lambda: storage.list()):
+        for entry in storage.list():
             count += 1
-            if not (entry.key.endswith("/") and entry.size == 0):  # what stands for a folder in some consoles
+            if entry.size or not f"/{entry.key}".endswith("/"):  # some consoles put an empty object for a folder
                 yield _stored(storage, entry, f"{address}/{entry.key}")
         if key and not count:
             yield _unreadable(address, Refusal("NoSuchFile", "There is no such object, and none below it."))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import xor
@@ -11,6 +11,8 @@ from operator import xor
 from backups.engines.sqlserver.walking import PlacedBlock, walk
 from backups.engines.sqlserver.windows import Windows
 from demo.tape import TapeWriter, stream_header
+
+BLOCK_NAMES = {b"TAPE", b"SFMB", b"SSET", b"VOLB", b"MSCI", b"MSDA", b"MSTL", b"MSLS", b"ESET"}
 
 
 def blocks_of(file: bytes) -> Iterator[PlacedBlock]:
@@ -93,6 +95,16 @@ def chunks_in(file: bytes) -> Iterator[PlacedChunk]:
             position += int.from_bytes(file[position + 8 : position + 10], "little")
         else:
             position = file.index(b"SFMB", position)
+
+
+def mended(file: bytes, starts: Iterable[int]) -> bytes:
+    """Return the file with the checksums of the block and stream headers at these places put right."""
+    changed = bytearray(file)
+    for at in starts:
+        covered = 50 if bytes(changed[at : at + 4]) in BLOCK_NAMES else 20
+        if at + covered + 2 <= len(changed):
+            struct.pack_into("<H", changed, at + covered, _xor16(changed[at : at + covered]))
+    return bytes(changed)
 
 
 def _xor16(data: bytes) -> int:

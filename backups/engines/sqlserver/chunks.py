@@ -168,23 +168,35 @@ class ChunkWalk:
     # ---- padding
 
     def _padding(self) -> None:
-        """Go on at the next sector that begins with a filemark or a chunk; padding is not looked at otherwise."""
+        """Go on at the next sector that begins with a filemark or a chunk; padding is not looked at otherwise.
+
+        Or at the chunk that padding leads to when its own size is read as a chunk's: both ways fit what was seen.
+        """
         at = self.position - len(self._held)
         sector = len(self._held) - _LOOKAHEAD
+        if at == self._begin:
+            self._size = int.from_bytes(self._held[2:4], "little")
+        told = self._begin + CHUNK_HEADER + self._size - at
+        if 0 < told < sector and _is_chunk(self._held[told:]):
+            self._go_on(at + told, self._held[told:])
+            return
         if _has_filemark_inside(self._held, sector):
             raise damaged(f"bytes are lost or added before byte {self.position}")
         rest = self._held[sector:]
         if self._last_block in _BEFORE_FILEMARK and _is_chunk(rest):
             raise damaged(f"the filemark before byte {at + sector} is missing")
         if _is_filemark(rest) or _is_chunk(rest):
-            self.position = at + sector
-            self._skip(self.position)
-            self.feed(memoryview(rest))
+            self._go_on(at + sector, rest)
         elif at + sector - self._begin > _MOST_PADDING:
             self.opaque = f"What follows the padding at byte {self._begin} is not known here."
         else:
             self._held = rest
             self._needed = SECTOR + _LOOKAHEAD
+
+    def _go_on(self, position: int, held: bytes) -> None:
+        self.position = position
+        self._skip(position)
+        self.feed(memoryview(held))
 
     def _to_boundary(self) -> int:
         return SECTOR - self._begin % SECTOR

@@ -145,6 +145,19 @@ def test_padding_may_be_long_and_hold_anything():
     assert verdict_of(FILE[:at] + endless + FILE[at:]).level is Level.NOT_INSPECTABLE
 
 
+@pytest.mark.parametrize("size", [0, 5, 700, 9999])
+def test_padding_may_be_a_record_with_a_size_of_its_own(size):
+    """Also in the middle, between two chunks that are on no sector; what follows stays on its sectors."""
+    one, other = CHUNKS[3].position, CHUNKS[4].position
+    record = padding_record(0x24, size)
+    more = padding_record(0x2C, -(len(record) + 28) % 512 + 512)
+    assert verdict_of(FILE[:one] + record + FILE[one:other] + more + FILE[other:]) == verdict_of(FILE)
+
+
+def padding_record(mark: int, size: int) -> bytes:
+    return struct.pack("<BBH20sI", mark, 0, size, b"", 0) + b"\xaa" * size
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=3000), st.integers(0, len(FILE)))
 def test_noise_never_breaks_the_walk(noise, at):

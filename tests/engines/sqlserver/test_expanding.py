@@ -6,10 +6,10 @@ import random
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from backups.engines.sqlserver.xca import expand, is_table
+from backups.engines.sqlserver.xca import expand, first_symbol, is_table
 from demo.mtf_compressed import compress
 
 
@@ -39,6 +39,20 @@ def test_no_more_is_expanded_than_asked_for():
 @given(st.binary(min_size=1, max_size=4000) | st.text("ab ", min_size=1, max_size=4000).map(str.encode))
 def test_what_the_writer_compresses_comes_back(data):
     assert expand(compress(data), len(data)) == data
+
+
+@settings(max_examples=60, deadline=None)
+@example(b"a" * 300)
+@given(st.binary(min_size=1, max_size=400))
+def test_the_first_symbol_is_known_without_expanding(data):
+    assert first_symbol(compress(data)) == data[0]
+
+
+def test_the_first_symbol_may_be_a_match_and_needs_a_code():
+    assert first_symbol(THREE_LETTERS + bytes.fromhex("00a0000000000000")) >= 256
+    for body in (bytes(300), HUNDRED_ABC[:257], b"\x11" * 300):
+        with pytest.raises(ValueError):
+            first_symbol(body)
 
 
 def test_a_whole_chunk_comes_back():

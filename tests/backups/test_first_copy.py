@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from django.test import Client
 
 from backups.models import BackupSet, Copy, CopyState, Event, StorageSpan, Transfer
+from demo.mtf_compressed import compressed_file
 from tests.backups.world import TARGET, World, backup
 
 
@@ -24,6 +26,35 @@ def test_a_found_backup_is_copied_and_verified(world: World) -> None:
     assert StorageSpan.objects.get().bytes == path.stat().st_size
     assert (world.folder / TARGET / copy.manifest_key).exists()
     assert Event.objects.filter(kind="copy.completed", instance=instance).count() == 1
+
+
+def test_a_compressed_backup_shows_that_its_structure_was_proven(world: World, admin_client: Client) -> None:
+    instance = world.instance()
+    world.enable(instance)
+    world.drop(instance, "sales.bak", body=compressed_file(backup()))
+    world.find(instance)
+
+    [copy] = world.carry()
+
+    assert (copy.state, copy.verification) == (CopyState.COMPLETED, "structure"), copy.error
+    page = admin_client.get(f"/backups/sets/{copy.set_id}/").content.decode()
+    assert "<dt>Verification</dt><dd>structure</dd>" in page
+
+
+def test_a_compressed_backup_that_lacks_a_sector_is_never_completed(world: World) -> None:
+    """Its head and tail are in order, so that it is found; what lies between no longer leads from one to the other."""
+    instance = world.instance()
+    world.enable(instance)
+    whole = compressed_file(backup())
+    middle = len(whole) // 2
+    world.drop(instance, "sales.bak", body=whole[:middle] + whole[middle + 512 :])
+    world.find(instance)
+
+    world.carry()
+
+    copy = Copy.objects.get()
+    assert copy.state == CopyState.FAILED
+    assert "own checksums do not agree" in copy.error
 
 
 def test_a_byte_flipped_at_rest_never_ends_completed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -239,6 +239,13 @@ def test_verifying_says_the_level(write, body, level, code):
     assert all(one["verification"]["sentence"] for one in told)
 
 
+def test_a_file_that_cannot_be_verified_is_not_read_to_its_end(write):
+    path = write("disk.img", b"no backup" * 100)
+    os.truncate(path, 1 << 42)
+    (told,) = inspected("--verify", path)
+    assert told["verification"]["level"] == "not inspectable"
+
+
 def test_a_file_that_grows_meanwhile_is_refused(write):
     path = write("a.bak", mtf.write_full())
     (found,) = files_at(str(path), {}, {})

@@ -23,6 +23,8 @@ _CHUNKS_IN_ORDER = (
     "All {} chunks follow each other to the end, and the headers in them are in order; the compressed data in them"
     " carries checksums of an unknown kind, which are not compared."
 )
+_FOREIGN = "This is not a native SQL Server backup."
+_MAGICS = (b"TAPE", MAGIC)
 _HEADERS = {"block": BLOCK_HEADER, "stream": STREAM_HEADER, "checksum": 4}
 
 
@@ -84,11 +86,12 @@ class Verifier:
     def verdict(self) -> Verdict:
         """Say what is proven, all bytes having been fed."""
         counts = (self._streams_checked, self._pages_checked)
-        damage = self._damage or ("" if self._opaque else self._unfinished())
+        opaque = self._opaque or self._foreign()
+        damage = self._damage or ("" if opaque else self._unfinished())
         if damage:
             return Verdict(Level.DAMAGED, damage, *counts)
-        if self._opaque:
-            return Verdict(Level.NOT_INSPECTABLE, self._opaque)
+        if opaque:
+            return Verdict(Level.NOT_INSPECTABLE, opaque)
         if self._chunks:
             return Verdict(Level.STRUCTURE, _CHUNKS_IN_ORDER.format(self._chunks.chunks))
         if self._data_streams and self._streams_checked == self._data_streams:
@@ -201,6 +204,11 @@ class Verifier:
         self._expected = None
         self._skip(aligned(self.position), "stream")
 
+    def _foreign(self) -> str:
+        """Say that a file too short for a header does not even begin like one."""
+        held = self._held if self.position < BLOCK_HEADER else b""
+        return _FOREIGN if held and not any(held.startswith(magic[: len(held)]) for magic in _MAGICS) else ""
+
     def _unfinished(self) -> str:
         if self._chunks:
             return self._chunks.unfinished()
@@ -212,7 +220,7 @@ class Verifier:
 def _why_opaque(header: bytes) -> str:
     """Say why a file that is no plain one cannot be looked into, "" when it is a compressed one as known."""
     if not header.startswith(MAGIC):
-        return "This is not a native SQL Server backup."
+        return _FOREIGN
     version, flags = int.from_bytes(header[8:12], "little"), int.from_bytes(header[12:16], "little")
     if flags & ENCRYPTED:
         return "The backup is encrypted; its checksums cannot be computed without the server."

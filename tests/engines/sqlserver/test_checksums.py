@@ -62,7 +62,7 @@ def test_a_log_without_checksum_proves_its_structure_only():
 
 @pytest.mark.parametrize(
     ("file", "word"),
-    [(encrypted_file(), "encrypted"), (b"PGDMP" * 99, "not a native")],
+    [(encrypted_file(), "encrypted"), (b"PGDMP" * 99, "not a native"), (b"a short note", "not a native")],
 )
 def test_what_cannot_be_looked_into_is_called_so(file, word):
     verdict = verdict_of(file)

@@ -24,7 +24,7 @@ _LEAST_BODY = TABLE_SIZE + 4
 _FILEMARK = b"SFMB"
 _BLOCKS_OF_DATA = {b"MSDA", b"MSTL"}  # their headers come first; what follows is pages and log
 _BLOCKS = _BLOCKS_OF_DATA | {b"TAPE", b"SSET", b"VOLB", b"MSCI", b"MSLS", b"ESET"}
-_BEFORE_FILEMARK = {"TAPE", "MSLS", "ESET"}
+_BEHIND_FILEMARK = {"TAPE": "SSET", "MSLS": "ESET", "ESET": "SSET"}  # what the chunk behind it begins with
 _INITIALS = {name[0] for name in _BLOCKS}
 _OPENING = TABLE_SIZE + 32  # enough to expand four letters
 _DATA_HEADERS, _DATA_HEADERS_BODY = 1024, TABLE_SIZE + 2048
@@ -47,6 +47,7 @@ class ChunkWalk:
         self._held, self._needed = b"", 0
         self._begin = self._size = 0
         self._last_block, self._closed = "", False
+        self._due = "TAPE"
 
     def feed(self, view: memoryview) -> None:
         while view and not self.opaque:
@@ -121,8 +122,9 @@ class ChunkWalk:
             name = expand(body, 4) if first_symbol(body) in _INITIALS else b""
         except ValueError as wrong:
             raise self._unexpandable(wrong) from wrong
-        if self.chunks == 0 and name != b"TAPE":
-            raise damaged("its first chunk does not hold the TAPE block")
+        if self._due and name != self._due.encode():
+            raise damaged(f"the chunk at byte {self._begin} does not begin with the {self._due} block")
+        self._due = ""
         if name in _BLOCKS:
             whole = name not in _BLOCKS_OF_DATA
             self._hold("blocks", CHUNK_HEADER + (self._size if whole else min(self._size, _DATA_HEADERS_BODY)))
@@ -155,6 +157,7 @@ class ChunkWalk:
         block = parse_block(self._held, self._begin)
         if not block.is_filemark:
             raise damaged(f"a {block.kind} block outside the chunks, at byte {self._begin}")
+        self._due = _BEHIND_FILEMARK.get(self._last_block, "ESET")
         self._last_block, self._closed = "", self._last_block == "ESET"
         self._skip(block.first_stream)
 
@@ -182,10 +185,12 @@ class ChunkWalk:
             return
         if _has_filemark_inside(self._held, sector):
             raise damaged(f"bytes are lost or added before byte {self.position}")
-        rest = self._held[sector:]
-        if self._last_block in _BEFORE_FILEMARK and _is_chunk(rest):
+        rest, has_chunk = self._held[sector:], _has_chunk_inside(self._held, sector)
+        if self._last_block in _BEHIND_FILEMARK and (_is_chunk(rest) or has_chunk and at > self._begin):
             raise damaged(f"the filemark before byte {at + sector} is missing")
-        if _is_filemark(rest) or _is_chunk(rest):
+        if has_chunk:
+            self.opaque = f"The chunks behind the padding at byte {self._begin} are laid out in a way not known here."
+        elif _is_filemark(rest) or _is_chunk(rest):
             self._go_on(at + sector, rest)
         elif at + sector - self._begin > _MOST_PADDING:
             self.opaque = f"What follows the padding at byte {self._begin} is not known here."
@@ -234,6 +239,16 @@ def _has_filemark_inside(held: bytes, sector: int) -> bool:
         if _is_filemark(held[offset:]):
             return True
         offset = held.find(_FILEMARK, offset + 1)
+    return False
+
+
+def _has_chunk_inside(held: bytes, sector: int) -> bool:
+    """Say whether what is gone past as padding holds a chunk: an old one, or the next, to which nothing leads."""
+    offset = held.find(CHUNK_MARK, 1)
+    while 0 <= offset < sector:
+        if _is_chunk(held[offset:]):
+            return True
+        offset = held.find(CHUNK_MARK, offset + 1)
     return False
 
 

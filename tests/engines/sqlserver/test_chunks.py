@@ -91,6 +91,16 @@ def test_a_chunk_that_lies_about_its_size_breaks_the_chain(chunk, size):
         assert verdict_of(lie).level is Level.DAMAGED
 
 
+@pytest.mark.parametrize("chunk", [CHUNKS[0], CHUNKS[2], CHUNKS[3]])
+def test_a_size_that_leads_to_what_looks_like_padding_is_no_way_past_other_chunks(chunk):
+    """One byte in 128 looks like padding, which is not looked at; the chunks behind it are missed all the same."""
+    begin = chunk.position + 28
+    ends = [end for end in range(begin + 260, min(begin + 0x10000, CHUNKS[-1].position)) if FILE[end] in (0x24, 0x2C)]
+    for size in [end - begin for end in ends if end != begin + chunk.size][::5]:
+        lie = FILE[: chunk.position + 2] + struct.pack("<H", size) + FILE[chunk.position + 4 :]
+        assert verdict_of(lie).level is not Level.STRUCTURE, size
+
+
 def test_a_first_chunk_without_the_tape_block_is_damage():
     pages = chunks_of(b"\1" * 512)
     assert verdict_of((FILE[:FIRST] + pages).ljust(0x400, b"\x24") + FILE[0x400:]).level is Level.DAMAGED

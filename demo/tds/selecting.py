@@ -98,7 +98,7 @@ class Select:
         ended, self.sentence.at = self.sentence.at, begun
         items = list(self._items())
         self.sentence.at = ended
-        found = [env for env in self._joined() if where is None or where.value(env)]
+        found = [env for env in self._joined(where) if where is None or where.value(env)]
         for expression, is_backwards in reversed(order):
             found.sort(key=lambda env, of=expression: _sortable(of.value(env)), reverse=is_backwards)
         return Selected(
@@ -187,12 +187,14 @@ class Select:
             if not self.sentence.skips(","):
                 return found
 
-    def _joined(self) -> Iterator[dict[str, Any]]:
+    def _joined(self, where: Expression | None) -> Iterator[dict[str, Any]]:
         if not self.sources:
             yield {}
             return
         first, *others = self.sources
         found: Iterable[dict[str, Any]] = (first.named(row) for row in first.table.rows())
+        if where:
+            found = (env for env in found if _may_pass(where, env))
         for source in others:
             found = _joined(found, source)
         yield from found
@@ -444,6 +446,14 @@ def _joined(found: Iterable[dict[str, Any]], source: Source) -> Iterator[dict[st
         yield from matching
         if not matching and source.is_outer:
             yield env | source.nothing
+
+
+def _may_pass(where: Expression, env: Env) -> bool:
+    """Whether a row of the first table may be in the answer; what asks for other tables is not known yet."""
+    try:
+        return bool(where.value(env))
+    except KeyError:
+        return True
 
 
 def _cut(

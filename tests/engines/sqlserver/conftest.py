@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from backups.engines.facts import Connection
+from backups.engines.sqlserver.taking import Share
 from demo.tds import Machine, Server
 
 PASSWORD = "pä]ss'wörd ☂"
@@ -25,6 +26,11 @@ def machine(tmp_path: Path) -> Machine:
     folder.mkdir()
     made.share(SHARE, folder)
     return made
+
+
+@pytest.fixture
+def share(machine: Machine) -> Share:
+    return Share(SHARE, machine.shares[SHARE])
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def order_from(sentence: Sentence, parameters: Mapping[str, Any]) -> Order:
     sentence.must("TO")
     while not order.devices or sentence.skips(","):
         sentence.must("DISK", "=")
-        order.devices.append(_text(sentence, parameters))
+        order.devices.append(read_text(sentence, parameters))
     if sentence.skips("WITH"):
         _read_option(order, sentence, parameters)
         while sentence.skips(","):
@@ -75,10 +75,10 @@ def order_from(sentence: Sentence, parameters: Mapping[str, Any]) -> Order:
 
 
 def _named(sentence: Sentence, parameters: Mapping[str, Any]) -> str:
-    return _text(sentence, parameters) if sentence.next.plain.startswith("@") else sentence.name()
+    return read_text(sentence, parameters) if sentence.next.plain.startswith("@") else sentence.name()
 
 
-def _text(sentence: Sentence, parameters: Mapping[str, Any]) -> str:
+def read_text(sentence: Sentence, parameters: Mapping[str, Any]) -> str:
     word = sentence.take()
     if word.kind == "text":
         return word.value
@@ -92,9 +92,9 @@ def _read_option(order: Order, sentence: Sentence, parameters: Mapping[str, Any]
     if sentence.skips("STATS"):
         order.stats = sentence.number() if sentence.skips("=") else 10
     elif sentence.skips("NAME", "="):
-        order.name = _text(sentence, parameters)
+        order.name = read_text(sentence, parameters)
     elif sentence.skips("DESCRIPTION", "="):
-        _text(sentence, parameters)
+        read_text(sentence, parameters)
     elif sentence.next.plain in FLAGS:
         order.flags.add(sentence.take().plain)
     else:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 from backups.engines.facts import Kind
@@ -61,6 +62,9 @@ class Database:
     is_primary: bool = True
     is_preferred: bool = True
     is_busy: bool = False
+    restoring: Any = None
+    stopped_at: datetime | None = None
+    files: dict[str, str] = field(default_factory=dict)
 
     @property
     def fork(self) -> UUID:
@@ -144,6 +148,7 @@ class Machine:
         pace: int | None = None,
     ) -> None:
         self.name, self.version, self.edition, self.time_zone, self.pace = name, version, edition, time_zone, pace
+        self.free_bytes = 2**50
         self.accounts: dict[str, Account] = {}
         self.databases: dict[str, Database] = {}
         self.shares: dict[str, Path] = {}
@@ -152,6 +157,7 @@ class Machine:
         self.media_of_device: dict[str, tuple[Media, ...]] = {}
         self.sessions: dict[int, Session] = {}
         self.lock = threading.RLock()
+        self._ids = itertools.count(1)
         self._numbers, self._media = itertools.count(FIRST_USER_SESSION), itertools.count(1)
         for name_of_system in SYSTEM:
             self.add(name_of_system, recovery_model=SIMPLE)
@@ -162,7 +168,7 @@ class Machine:
 
     def add(self, name: str, **more: object) -> Database:
         with self.lock:
-            found = Database(name, len(self.databases) + 1, **more)
+            found = Database(name, next(self._ids), **more)
             self.databases[name.casefold()] = found
             return found
 

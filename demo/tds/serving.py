@@ -18,12 +18,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from demo.tds import greeting, tokens
+from demo.tds import greeting, restoring, tokens
 from demo.tds.backing_up import Interrupted, Run, order_from
 from demo.tds.greeting import Encrypted, Encryption, Login
 from demo.tds.machine import Account, Machine, Session
 from demo.tds.packets import ATTENTION, BATCH, LOGIN7, PRELOGIN, RPC, TRANSACTION, Ended, Packets
-from demo.tds.selecting import Select
+from demo.tds.selecting import Select, Selected
 from demo.tds.tables import Tables
 from demo.tds.tokens import Message
 from demo.tds.values import Reader
@@ -308,6 +308,8 @@ class Conversation:
         ways: dict[str, Callable[[Sentence, Mapping[str, Any], Answer], int | None]] = {
             "SELECT": self._select,
             "BACKUP": self._back_up,
+            "RESTORE": self._restore,
+            "DROP": self._drop,
             "KILL": self._kill,
             "USE": self._use,
             "SET": self._set,
@@ -322,7 +324,9 @@ class Conversation:
         return ways[word.plain](sentence, given, answer)
 
     def _select(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> int:
-        selected = Select(sentence, Tables(self.machine, self.session), given).run()
+        return self._show(Select(sentence, Tables(self.machine, self.session), given).run(), answer)
+
+    def _show(self, selected: Selected, answer: Answer) -> int:
         answer.put(tokens.columns(selected.columns))
         for values in selected.rows:
             answer.put(tokens.row(selected.columns, values))
@@ -331,6 +335,21 @@ class Conversation:
     def _back_up(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> None:
         order = order_from(sentence, given)
         Run(self.machine, self.session, order, answer.say, self._is_interrupted).run()
+
+    def _restore(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> int | None:
+        order = restoring.order_from(sentence, given)
+        found = restoring.Run(self.machine, self.session, order, answer.say, self._is_interrupted).run()
+        return self._show(found, answer) if found else None
+
+    def _drop(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> None:
+        """DROP DATABASE of one that is being restored; no other is ever dropped here."""
+        sentence.must("DATABASE")
+        name = sentence.name()
+        database = self.machine.database(name)
+        if not database or database.state != "RESTORING":
+            said = f"Cannot drop the database '{name}', because it does not exist or is in use. (simulation)"
+            raise Wrong(Message(3701, said, 11))
+        del self.machine.databases[name.casefold()]
 
     def _kill(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> None:
         number = sentence.number()

@@ -161,3 +161,8 @@ def check(connection: Connection) -> None:
 def quoted_name(name: str) -> str:
     """An identifier as T-SQL takes it, whatever is in it."""
     return "[" + name.replace("]", "]]") + "]"
+
+
+def quoted_text(text: str) -> str:
+    """A text as T-SQL takes it where it takes no parameter."""
+    return "N'" + text.replace("'", "''") + "'"

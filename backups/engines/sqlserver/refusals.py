@@ -140,7 +140,50 @@ REASONS: Mapping[int, Numbered] = {
         "The database's log chain has not begun, or was broken.",
         "Take an ordinary full backup on the primary; a copy-only one does not begin it.",
     ),
-    KILLED: Numbered("Killed", "The backup was ended on the server (KILL).", "Ask again when whoever ended it agrees."),
+    3101: Numbered("DatabaseInUse", "Somebody is using the database.", "End their sessions, and ask again."),
+    3132: Numbered(
+        "StripesMissing", "Not every stripe of the backup was given.", "Restore from all files of the set together."
+    ),
+    3136: Numbered(
+        "OtherBase", "The differential stands on another full than the one that was restored.", "Take that full first."
+    ),
+    3154: Numbered(
+        "NameTaken",
+        "The server has a database of this name, made of another one.",
+        "Choose another name, or say that it is to be overwritten.",
+        "name",
+    ),
+    3159: Numbered(
+        "NameTaken",
+        "The server has this very database, with log that was never backed up.",
+        "Choose another name, or say that it is to be overwritten.",
+        "name",
+    ),
+    3169: Numbered(
+        "NewerVersion", "The backup was made by a newer SQL Server than this one.", "Restore on one that is as new."
+    ),
+    3189: Numbered(
+        "DamagedBackup", "The server found damage in the backup.", "Restore from another copy, or another set."
+    ),
+    3203: Numbered(
+        "ShareFailed",
+        "The server could not read on from the backup device.",
+        "Look at the share, and the server's log.",
+    ),
+    3241: Numbered(
+        "NotABackup", "The server finds no backup in the file.", "See that it is whole: `manage.py inspect`."
+    ),
+    3257: Numbered("NoRoom", "The server has no room for the database.", "Make room, or restore on another server."),
+    4305: Numbered("LogGap", "A log is missing in front of this one.", "Restore up to the gap, or from a later full."),
+    4326: Numbered("LogTooEarly", "The log ends before what was restored already.", "Leave it out."),
+    4330: Numbered(
+        "OtherFork", "The log is of another history than what was restored.", "Restore along one history only."
+    ),
+    4335: Numbered(
+        "MomentTooEarly", "The moment lies before what was restored.", "Choose an earlier set, or a later moment."
+    ),
+    5133: Numbered("NoFolder", "The server has no such folder for the database's files.", "See its default data path."),
+    KILLED: Numbered("Killed", "It was ended on the server (KILL).", "Ask again when whoever ended it agrees."),
     102: Numbered(
         "NotUnderstood", "The server does not understand what it was asked.", "See that it is SQL Server 2016 or newer."
     ),

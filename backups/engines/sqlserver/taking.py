@@ -7,36 +7,27 @@ back by its header and compared with what msdb says of it, so that a share that 
 from __future__ import annotations
 
 import re
-import threading
-import time
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
-from backups.engines.facts import Connection, Inspection, Kind, SetFacts, Stopped
+from backups.engines.facts import Connection, Inspection, Kind, SetFacts
 from backups.engines.sqlserver import history
 from backups.engines.sqlserver.connecting import Session, quoted_name, session
 from backups.engines.sqlserver.reader import inspect
 from backups.engines.sqlserver.reconciling import differences
-from backups.engines.sqlserver.refusals import Said
 from backups.engines.sqlserver.server import DatabaseFacts, Look, databases_of, look, why_not
+from backups.engines.sqlserver.watching import Progress, Stop, carry_out
 from regions.refusals import Refusal
 
 SUCCEEDED = 3014
-LOOK_SECONDS = 0.5
-END_SECONDS = 60  # rolling back a backup takes a moment, never long
 MOST_STRIPES = 64
 ENDINGS = {Kind.FULL: "bak", Kind.DIFFERENTIAL: "dif", Kind.LOG: "trn"}
 SECONDARIES_TAKE_ALL_SINCE = 17  # 2025
-PERCENT = "SELECT percent_complete FROM sys.dm_exec_requests WHERE session_id = %s AND command LIKE 'BACKUP%%'"
 SEEN_ONLY_BY_MSDB = ("UnknownVersion", "UnknownKind", "UnknownLayout", "EncryptedHeader")
-
-Progress = Callable[[float], None]
-Stop = Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -99,7 +90,7 @@ def take(
         plan = _planned(order, found)
         taking = stack.enter_context(session(connection))
         try:
-            _carry_out(taking, watching, plan, share, progress, stop, seconds)
+            _carry_out(taking, watching, plan, share, progress=progress, stop=stop, seconds=seconds)
             remembered = _remembered(watching, plan)
             facts = _facts_of(remembered, plan, share)
         except BaseException:
@@ -200,80 +191,11 @@ def statement_of(plan: Plan) -> str:
     return f"BACKUP {what} {name} TO {devices} WITH {', '.join(options)}, NAME = %s"
 
 
-# ---- while it runs
-
-
-class Running(threading.Thread):
-    """The BACKUP statement on a connection of its own; it waits without an end, so another one keeps watch."""
-
-    def __init__(self, taking: Session, plan: Plan, share: Share) -> None:
-        super().__init__(daemon=True, name="sqlserver-backup")
-        devices = [share.device(file) for file in plan.files]
-        self._run = partial(taking.run, statement_of(plan), *devices, plan.name, seconds=None)
-        self.number = taking.number
-        self.said: list[Said] = []
-        self.failure: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            self.said = self._run()
-        except BaseException as error:  # raised again by whoever waits
-            self.failure = error
-
-
-def _carry_out(
-    taking: Session,
-    watching: Session,
-    plan: Plan,
-    share: Share,
-    progress: Progress | None,
-    stop: Stop | None,
-    seconds: float | None,
-) -> None:
-    running = Running(taking, plan, share)
-    until = None if seconds is None else time.monotonic() + seconds
-    running.start()
-    while running.is_alive():
-        running.join(LOOK_SECONDS)
-        is_late = until is not None and time.monotonic() > until
-        try:
-            is_unwanted = bool(stop and stop())
-            if progress and running.is_alive():
-                _tell(watching, running, progress)
-        except BaseException:
-            _end(taking, watching, running)
-            raise
-        if running.is_alive() and (is_unwanted or is_late):
-            _end(taking, watching, running)
-            if is_unwanted:
-                raise Stopped
-            raise Refusal(
-                "TookTooLong", f"The backup took longer than {seconds:.0f} s and was ended.", "Allow more time."
-            )
-    if running.failure:
-        raise running.failure
-    if not any(message.number == SUCCEEDED for message in running.said):
+def _carry_out(taking: Session, watching: Session, plan: Plan, share: Share, **asked: Any) -> None:
+    devices = [share.device(file) for file in plan.files]
+    said = carry_out(taking, watching, statement_of(plan), *devices, plan.name, **asked)
+    if not any(message.number == SUCCEEDED for message in said):
         raise Refusal("NotConfirmed", "The server did not say that the backup succeeded.", "See the server's log.")
-
-
-def _tell(watching: Session, running: Running, progress: Progress) -> None:
-    """Progress is worth a question, never a backup: a watch that fails is left to end by itself."""
-    with suppress(Refusal):
-        rows = watching.ask(PERCENT, running.number)
-        if rows:
-            progress(float(rows[0]["percent_complete"]))
-
-
-def _end(taking: Session, watching: Session, running: Running) -> None:
-    """KILL it; where that may not be, close its connection, and the server gives it up as well."""
-    try:
-        watching.run(f"KILL {int(running.number)}")
-    except Refusal:
-        taking.shut()
-    running.join(END_SECONDS)
-    if running.is_alive():
-        taking.shut()
-        running.join(END_SECONDS)
 
 
 # ---- afterwards

@@ -149,6 +149,7 @@ class Machine:
     ) -> None:
         self.name, self.version, self.edition, self.time_zone, self.pace = name, version, edition, time_zone, pace
         self.free_bytes = 2**50
+        self.routes_to: tuple[str, int] | None = None  # as a listener with read-only routing does
         self.accounts: dict[str, Account] = {}
         self.databases: dict[str, Database] = {}
         self.shares: dict[str, Path] = {}

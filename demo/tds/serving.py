@@ -201,6 +201,8 @@ class Conversation:
         answer.put(tokens.message(WELCOME, self.machine.name))
         answer.put(tokens.login_ack(PROGRAM, self.machine.version))
         answer.put(tokens.environment(4, str(size), "4096"))
+        if self.machine.routes_to:
+            answer.put(tokens.routing(*self.machine.routes_to))
         answer.put(tokens.done())
         answer.flush()
         self.packets.size = size
@@ -259,13 +261,17 @@ class Conversation:
     def _carry_out(self, batch: str, given: Mapping[str, Any], answer: Answer, *, in_procedure: bool) -> None:
         """Carry out the statements of a batch, one after the other, until one fails."""
         kind = tokens.IN_PROCEDURE if in_procedure else tokens.PLAIN
-        status = 0
+        status, count = 0, None
         try:
             sentence = Sentence(words_of(batch))
             while not sentence.is_over:
                 if not sentence.skips(";"):
                     count = self._statement(sentence, given, answer)
-                    answer.put(tokens.done(tokens.MORE, count, kind=kind))
+                    while sentence.skips(";"):
+                        pass
+                    if in_procedure or not sentence.is_over:  # the last one's is the batch's own
+                        answer.put(tokens.done(tokens.MORE, count, kind=kind))
+                        count = None
         except Wrong as wrong:
             status = tokens.ERROR
             for said in wrong.said:
@@ -278,7 +284,8 @@ class Conversation:
             answer.say(Message(50000, f"The simulation cannot answer this: {error!r}"))
         if in_procedure:
             answer.put(tokens.return_status(int(bool(status))))
-        answer.put(tokens.done(status, kind=tokens.OF_PROCEDURE if in_procedure else tokens.PLAIN))
+        last = tokens.OF_PROCEDURE if in_procedure else tokens.PLAIN
+        answer.put(tokens.done(status, None if status else count, kind=last))
 
     def _interrupted(self, answer: Answer) -> None:
         """An attention is answered as one; a killed session hears why, and is cut off; nobody may be left to hear."""

@@ -80,6 +80,14 @@ def transaction(kind: int, number: int) -> bytes:
     return struct.pack("<BH", 0xE3, len(body)) + body
 
 
+def routing(host: str, port: int) -> bytes:
+    """ENVCHANGE 20: the client is to log in there instead."""
+    name = host.encode("utf-16-le")
+    new = struct.pack("<BHH", 0, port, len(name) // 2) + name
+    body = struct.pack("<BH", 20, len(new)) + new + bytes(2)
+    return struct.pack("<BH", 0xE3, len(body)) + body
+
+
 def login_ack(program: str, version: tuple[int, int, int], tds: int = VERSION_74) -> bytes:
     major, minor, build = version
     body = struct.pack(">BI", 1, tds) + _short_text(program) + struct.pack(">BBH", major, minor, build)

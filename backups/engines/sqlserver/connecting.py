@@ -47,14 +47,15 @@ class Session:
         with self._asking(ANSWER_SECONDS) as cursor:
             cursor.execute(question, values or None)
             names = [column[0] for column in cursor.description or ()]
-            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            _hear_out(cursor)
+            return rows
 
     def run(self, statement: str, *values: Any, seconds: float | None = ANSWER_SECONDS) -> list[Said]:
         """Carry out a statement and return all that the server said meanwhile; `seconds` None waits for ever."""
         with self._asking(seconds) as cursor:
             cursor.execute(statement, values or None)
-            while cursor.nextset():
-                pass
+            _hear_out(cursor)
             return _said(cursor)
 
     @property
@@ -87,7 +88,9 @@ def session(connection: Connection) -> Iterator[Session]:
     check(connection)
     wire = _reached(connection)
     try:
-        yield Session(connection, wire, _logged_in(connection, wire))
+        driver = _logged_in(connection, wire)
+        wire.is_in = True
+        yield Session(connection, wire, driver)
     finally:
         with suppress(Broken, OSError):
             wire.close()  # a farewell would wait for a server that is gone
@@ -122,6 +125,13 @@ def _logged_in(connection: Connection, wire: Wire) -> Any:
         raise _refusal(error.__cause__ or error, [], connection) from error
     except (OSError, *ODD) as error:
         raise refusal_of_the_wire(f"Unexpected: {error!r}", connection) from error
+
+
+def _hear_out(cursor: Any) -> None:
+    """Take in what comes after the rows; left there, the driver would answer it with an attention at the next question,
+    and an error among it would never be seen."""
+    while cursor.nextset():
+        pass
 
 
 def _refusal(error: BaseException, said: list[Said], connection: Connection) -> Refusal:

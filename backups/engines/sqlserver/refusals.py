@@ -237,6 +237,13 @@ OF_THE_WIRE = (
         "tls",
     ),
     Reason(
+        r"sends on to another address",
+        "SentElsewhere",
+        "{host} sends whoever logs in on to another address, where Farshore does not follow.",
+        "Enter the replica itself as the host, not a listener that routes.",
+        "host",
+    ),
+    Reason(
         r"is not SQL Server|Invalid|Unexpected|longer than was agreed",
         "NotSqlServer",
         "What listens at {host}, port {port}, is not SQL Server.",

@@ -11,6 +11,7 @@ import os
 import socket
 import ssl
 import struct
+import sys
 import time
 from contextlib import suppress
 
@@ -43,6 +44,7 @@ class Wire:
         self._arriving, self._leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._ready = bytearray()  # the server's PRELOGIN, as the driver is to see it
         self._has_greeted = False
+        self.is_in = False  # logged in; whoever did it says so
         try:
             self._sock = socket.create_connection(
                 (connection.hostaddr or connection.host, connection.port), LOGIN_SECONDS
@@ -94,7 +96,11 @@ class Wire:
         return self._take(size)
 
     def close(self) -> None:
+        """Closing it while it logs in, with no error on the way, the driver means to follow the server's word to
+        another address, past the pinned one and past TLS: it must not."""
         self._sock.close()
+        if not self.is_in and sys.exc_info()[0] is None:
+            raise Broken("the server sends on to another address")
 
     # Greeting
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytds
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -18,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from backups.engines.facts import Connection
-from backups.engines.sqlserver import wire
+from backups.engines.sqlserver import connecting, wire
 from backups.engines.sqlserver.connecting import check, quoted_name, session
 from backups.engines.sqlserver.refusals import REASONS, Said, cause_of
 from demo.tds import Encryption, Machine, Server
@@ -79,6 +82,17 @@ def test_the_pinned_address_is_used_and_the_name_is_not_asked_again(server: Serv
     assert asked(reach(server, host="no-such-host.invalid", hostaddr="127.0.0.1"))
 
 
+def test_a_server_that_sends_on_to_another_address_is_not_followed(machine: Machine, server: Server) -> None:
+    """The driver would open a connection of its own there, and say the password in the clear."""
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        machine.routes_to = ("127.0.0.1", elsewhere.getsockname()[1])
+        found = refused(reach(server))
+        assert (found.code, found.field) == ("SentElsewhere", "host")
+        elsewhere.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            elsewhere.accept()
+
+
 # ---- TLS
 
 
@@ -99,6 +113,16 @@ def certificate(tmp_path: Path) -> tuple[str, str]:
     (tmp_path / "key").write_bytes(key.private_bytes(serialization.Encoding.PEM, *private))
     (tmp_path / "crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
     return str(tmp_path / "crt"), str(tmp_path / "key")
+
+
+@contextmanager
+def ended(listener: socket.socket) -> Iterator[None]:
+    """Shut it before it is closed: its thread would wait on, and accept for whoever gets the same number next."""
+    try:
+        yield
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
 
 
 @contextmanager
@@ -123,7 +147,7 @@ def eavesdropped(server: Server) -> Iterator[tuple[int, bytearray]]:
                     threading.Thread(target=pump, args=pair, daemon=True).start()
 
     threading.Thread(target=listen, daemon=True).start()
-    with listener:
+    with ended(listener):
         yield listener.getsockname()[1], heard
 
 
@@ -183,7 +207,7 @@ def listening(behave: Callable[[socket.socket], None]) -> Iterator[int]:
                 threading.Thread(target=treat, args=(listener.accept()[0],), daemon=True).start()
 
     threading.Thread(target=listen, daemon=True).start()
-    with listener:
+    with ended(listener):
         yield listener.getsockname()[1]
 
 
@@ -235,6 +259,16 @@ def test_a_server_that_never_lets_in_is_given_up_within_the_deadline(
         assert time.monotonic() - began < 5
 
 
+def test_a_question_is_heard_out_and_an_error_behind_its_rows_is_not_lost(connection: Connection) -> None:
+    with session(connection) as opened:
+        for value in ("one", 2):
+            assert opened.ask("SELECT %s AS said", value) == [{"said": value}]
+            assert opened._driver._tds_socket.main_session.state == pytds.tds_base.TDS_IDLE, "nothing is left unheard"
+        with pytest.raises(Refusal) as found:
+            opened.ask("SELECT 1 AS one; KILL 9999")
+    assert "6106" in found.value.sentence
+
+
 def test_garbage_instead_of_tokens_is_refused_and_never_hangs(server: Server, machine: Machine) -> None:
     """Whatever the server's answer is replaced by, what comes back is a Refusal."""
     for garbage in (
@@ -270,6 +304,43 @@ def garbled(server: Server, garbage: bytes) -> Iterator[int]:
 
     with listening(behave) as port:
         yield port
+
+
+@contextmanager
+def flipping(server: Server, seed: int) -> Iterator[int]:
+    """The server, one of whose bytes after the login arrives as another."""
+    chance = random.Random(seed)
+
+    def behave(client: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", server.port)) as ahead:
+            ahead.settimeout(2)
+            for number in range(4):
+                ahead.sendall(client.recv(65536))
+                answer = bytearray(ahead.recv(65536))
+                if number > 1 and answer:
+                    answer[chance.randrange(len(answer))] = chance.randrange(256)
+                client.sendall(answer)
+
+    with listening(behave) as port:
+        yield port
+
+
+def test_one_wrong_byte_gives_an_answer_or_a_refusal_and_never_a_hang(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connecting, "ANSWER_SECONDS", 1)
+    ends = Counter()
+    for seed in range(150):
+        with flipping(server, seed) as port:
+            try:
+                with session(reach(server, port=port)) as opened:
+                    opened.ask("SELECT name, database_id, create_date FROM sys.databases")
+                    opened.ask("SELECT @@VERSION AS v, CAST(5 AS numeric(25, 0)) AS n")
+                ends["answered"] += 1
+            except Refusal as refusal:
+                ends[refusal.code] += 1
+    assert set(ends) <= {"answered", "NotSqlServer", "ConnectionLost", "NoAnswer", "ServerRefused"}
+    assert len(ends) > 1, "some of them must have hurt"
 
 
 def test_a_server_that_dies_while_it_answers_is_noticed_at_once(machine: Machine) -> None:

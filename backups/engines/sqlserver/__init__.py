@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from backups.engines.facts import Connection, ServerFacts
 from backups.engines.sqlserver.checksums import Verifier
 from backups.engines.sqlserver.reader import inspect
 
-__all__ = ["Verifier", "inspect", "probe"]
+__all__ = ["Verifier", "inspect", "login_script", "probe"]
 
 
 def probe(connection: Connection, **more: Any) -> ServerFacts:
@@ -16,3 +17,10 @@ def probe(connection: Connection, **more: Any) -> ServerFacts:
     from backups.engines.sqlserver import server
 
     return server.probe(connection, **more)
+
+
+def login_script(login: str, databases: Iterable[str], **more: Any) -> str:
+    """See `rights.script_for`."""
+    from backups.engines.sqlserver import rights
+
+    return rights.script_for(login, databases, **more)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from uuid import uuid4
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from backups.engines import engine_of
 from backups.engines.facts import Connection
@@ -128,3 +130,11 @@ def test_from_2022_on_the_finer_rights_are_granted() -> None:
     script = script_for("farshore", [], major=16, restores=True)
     assert "VIEW SERVER PERFORMANCE STATE" in script and "VIEW SERVER STATE" not in script
     assert "[dbcreator]" in script
+
+
+def test_the_front_door_prints_the_script_without_a_database_or_a_server() -> None:
+    out = StringIO()
+    call_command("login_script", "sqlserver", "--database", "Sales", "--database", "a]b", "--major", "16", stdout=out)
+    assert out.getvalue() == script_for("farshore", ["Sales", "a]b"], major=16)
+    with pytest.raises(CommandError, match="invalid choice: 'postgresql'"):
+        call_command("login_script", "postgresql")

@@ -6,7 +6,7 @@ place in a log. What it knows of the protocol is from the published specificatio
 """
 
 from demo.tds.greeting import Encryption
-from demo.tds.machine import Account, Database, Machine
-from demo.tds.serving import Server
+from demo.tds.machine import Account, Database, SimulatedMachine
+from demo.tds.serving import SimulatedServer
 
-__all__ = ["Account", "Database", "Encryption", "Machine", "Server"]
+__all__ = ["Account", "Database", "Encryption", "SimulatedMachine", "SimulatedServer"]

@@ -22,7 +22,7 @@ from demo import mtf
 from demo.mtf import Backup
 from demo.mtf_compressed import compressed_file
 from demo.tape import Media
-from demo.tds.machine import SIMPLE, VIRTUAL, Database, Family, Machine, Request, Session
+from demo.tds.machine import SIMPLE, VIRTUAL, Database, Family, Request, Session, SimulatedMachine
 from demo.tds.tokens import Message
 from demo.tds.words import Sentence, Wrong
 
@@ -109,7 +109,7 @@ class Interrupted(Exception):
 class Run:
     """One BACKUP statement being carried out. `interrupted()` is asked all the while."""
 
-    machine: Machine
+    machine: SimulatedMachine
     session: Session
     order: Order
     say: Say

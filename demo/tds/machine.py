@@ -132,7 +132,7 @@ class Session:
     killed: threading.Event = field(default_factory=threading.Event)
 
 
-class Machine:
+class SimulatedMachine:
     """One simulated SQL Server. `shares` maps how the server calls a folder to where it is on this machine.
 
     `pace`: bytes a second that a backup writes, None for as fast as it can.

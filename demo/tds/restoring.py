@@ -22,7 +22,7 @@ from backups.engines.facts import Kind, SetFacts
 from backups.engines.sqlserver import Verifier, inspect
 from demo.tds import values
 from demo.tds.backing_up import Interrupted, Say, read_text
-from demo.tds.machine import Database, Machine, Request, Session
+from demo.tds.machine import Database, Request, Session, SimulatedMachine
 from demo.tds.selecting import Selected
 from demo.tds.tokens import Column, Message
 from demo.tds.words import Sentence, Wrong
@@ -118,7 +118,7 @@ class Restoring:
 class Run:
     """One RESTORE statement being carried out."""
 
-    machine: Machine
+    machine: SimulatedMachine
     session: Session
     order: Order
     say: Say

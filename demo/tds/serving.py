@@ -1,6 +1,6 @@
 """The listening half: one thread for each connection, which reads messages and answers them.
 
-    with Server(machine) as server:      # server.port is where it listens
+    with SimulatedServer(machine) as server:      # server.port is where it listens
         …
 
 It is a simulation: whoever connects is told so, in the program's name and with information message 50000 at login.
@@ -21,7 +21,7 @@ from typing import Any
 from demo.tds import greeting, restoring, tokens
 from demo.tds.backing_up import Interrupted, Run, order_from
 from demo.tds.greeting import Encrypted, Encryption, Login
-from demo.tds.machine import Account, Machine, Session
+from demo.tds.machine import Account, Session, SimulatedMachine
 from demo.tds.packets import ATTENTION, BATCH, LOGIN7, PRELOGIN, RPC, TRANSACTION, Ended, Packets
 from demo.tds.selecting import Select, Selected
 from demo.tds.tables import Tables
@@ -44,12 +44,12 @@ SETTINGS_OF_SESSION = (
 )
 
 
-class Server:
+class SimulatedServer:
     """Listens while it is entered. `certificate`: files of a chain and a key, for TLS."""
 
     def __init__(
         self,
-        machine: Machine,
+        machine: SimulatedMachine,
         *,
         encryption: Encryption = Encryption.NOT_SUPPORTED,
         certificate: tuple[str, str] | None = None,
@@ -65,7 +65,7 @@ class Server:
     def port(self) -> int:
         return self._listener.getsockname()[1]
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> SimulatedServer:
         self._listener = socket.create_server(self._address, backlog=32)
         threading.Thread(target=self._listen, daemon=True, name="tds-simulation").start()
         return self
@@ -92,7 +92,7 @@ class Server:
 
     def _serve(self, client: socket.socket) -> None:
         try:
-            with client, suppress(OSError, Ended, ValueError, struct.error, UnicodeDecodeError):
+            with client, suppress(OSError, Ended, ValueError, LookupError, struct.error):
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 Conversation(self, client).run()
         finally:
@@ -134,10 +134,10 @@ class Answer:
 class Conversation:
     """One connection from its PRELOGIN to its end."""
 
-    def __init__(self, server: Server, sock: socket.socket) -> None:
+    def __init__(self, server: SimulatedServer, sock: socket.socket) -> None:
         self.server, self.machine, self.sock = server, server.machine, sock
         self.packets = Packets(sock)
-        self.session: Session = None
+        self.session: Session | None = None
 
     def run(self) -> None:
         login = self._greet()

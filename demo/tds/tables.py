@@ -9,7 +9,7 @@ from typing import Any
 
 from demo import mtf
 from demo.tds import values
-from demo.tds.machine import SIMPLE, Database, Family, Machine, Remembered, Session
+from demo.tds.machine import SIMPLE, Database, Family, Remembered, Session, SimulatedMachine
 from demo.tds.selecting import Table
 from demo.tds.tokens import Column, Message
 from demo.tds.values import SqlType
@@ -72,7 +72,7 @@ NO_GUID = "00000000-0000-0000-0000-000000000000"
 class Tables:
     """What one session may ask of the machine."""
 
-    machine: Machine
+    machine: SimulatedMachine
     session: Session
 
     def table(self, name: str) -> Table:
@@ -121,7 +121,7 @@ class Tables:
 # ---- rows
 
 
-def _history(machine: Machine) -> Iterator[Row]:
+def _history(machine: SimulatedMachine) -> Iterator[Row]:
     with machine.lock:
         known = list(machine.history)
     for row in known:
@@ -171,7 +171,7 @@ def _local(at: datetime, quarters: int | None) -> datetime:
     return (at.astimezone(UTC) + timedelta(minutes=15 * (quarters or 0))).replace(tzinfo=None)
 
 
-def _media(machine: Machine) -> Iterator[Row]:
+def _media(machine: SimulatedMachine) -> Iterator[Row]:
     for row in {row.media_id: row for row in machine.history}.values():
         yield {
             "media_set_id": row.media_id,
@@ -181,7 +181,7 @@ def _media(machine: Machine) -> Iterator[Row]:
         }
 
 
-def _families(machine: Machine) -> Iterator[Row]:
+def _families(machine: SimulatedMachine) -> Iterator[Row]:
     for row in {row.media_id: row for row in machine.history}.values():
         for family in row.families:
             yield _family(row.media_id, family)
@@ -198,7 +198,7 @@ def _family(media_id: int, family: Family) -> Row:
     }
 
 
-def _databases(machine: Machine) -> Iterator[Row]:
+def _databases(machine: SimulatedMachine) -> Iterator[Row]:
     for found in machine.databases.values():
         yield {
             "database_id": found.number,
@@ -211,7 +211,7 @@ def _databases(machine: Machine) -> Iterator[Row]:
         }
 
 
-def _recovery(machine: Machine) -> Iterator[Row]:
+def _recovery(machine: SimulatedMachine) -> Iterator[Row]:
     for found in machine.databases.values():
         yield {
             "database_id": found.number,
@@ -221,13 +221,13 @@ def _recovery(machine: Machine) -> Iterator[Row]:
         }
 
 
-def _keys(machine: Machine) -> Iterator[Row]:
+def _keys(machine: SimulatedMachine) -> Iterator[Row]:
     for found in machine.databases.values():
         if found.thumbprint:
             yield {"database_id": found.number, "encryption_state": 3, "encryptor_thumbprint": found.thumbprint}
 
 
-def _replicas(machine: Machine) -> Iterator[Row]:
+def _replicas(machine: SimulatedMachine) -> Iterator[Row]:
     for found in machine.databases.values():
         if found.group:
             yield {
@@ -238,7 +238,7 @@ def _replicas(machine: Machine) -> Iterator[Row]:
             }
 
 
-def _counters(machine: Machine) -> Iterator[Row]:
+def _counters(machine: SimulatedMachine) -> Iterator[Row]:
     for found in machine.databases.values():
         if found.state == "ONLINE":
             yield {
@@ -249,7 +249,7 @@ def _counters(machine: Machine) -> Iterator[Row]:
             }
 
 
-def _requests(machine: Machine) -> Iterator[Row]:
+def _requests(machine: SimulatedMachine) -> Iterator[Row]:
     for session in list(machine.sessions.values()):
         if request := session.request:
             yield {
@@ -261,7 +261,7 @@ def _requests(machine: Machine) -> Iterator[Row]:
             }
 
 
-def _sessions(machine: Machine) -> Iterator[Row]:
+def _sessions(machine: SimulatedMachine) -> Iterator[Row]:
     for session in list(machine.sessions.values()):
         yield {
             "session_id": session.number,
@@ -271,7 +271,7 @@ def _sessions(machine: Machine) -> Iterator[Row]:
         }
 
 
-_TABLES: dict[str, tuple[tuple[Column, ...], Callable[[Machine], Iterator[Row]]]] = {
+_TABLES: dict[str, tuple[tuple[Column, ...], Callable[[SimulatedMachine], Iterator[Row]]]] = {
     "msdb.dbo.backupset": (BACKUPSET, _history),
     "msdb.dbo.backupmediaset": (MEDIASET, _media),
     "msdb.dbo.backupmediafamily": (MEDIAFAMILY, _families),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytds
+from pytds.tds_base import Param
+from pytds.tds_types import NVarCharType
 
 from backups.engines.facts import Connection
 from backups.engines.sqlserver.refusals import Said, refusal_from, refusal_of_the_wire
@@ -17,6 +19,7 @@ from regions.refusals import Refusal
 
 ANSWER_SECONDS = 30  # one that answers nothing for so long is gone
 LONGEST_NAME = 128
+TEXT = NVarCharType(4000)
 LOGIN_FAILED, DATABASE_CLOSED = 18456, 4060
 TLS_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
 
@@ -45,7 +48,7 @@ class Session:
     def ask(self, question: str, *values: Any) -> list[dict[str, Any]]:
         """Answer by the names of the columns, which differ between versions in number and order."""
         with self._asking(ANSWER_SECONDS) as cursor:
-            cursor.execute(question, values or None)
+            cursor.execute(question, typed(values))
             names = [column[0] for column in cursor.description or ()]
             rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
             _hear_out(cursor)
@@ -54,7 +57,7 @@ class Session:
     def run(self, statement: str, *values: Any, seconds: float | None = ANSWER_SECONDS) -> list[Said]:
         """Carry out a statement and return all that the server said meanwhile; `seconds` None waits for ever."""
         with self._asking(seconds) as cursor:
-            cursor.execute(statement, values or None)
+            cursor.execute(statement, typed(values))
             _hear_out(cursor)
             return _said(cursor)
 
@@ -125,6 +128,14 @@ def _logged_in(connection: Connection, wire: Wire) -> Any:
         raise _refusal(error.__cause__ or error, [], connection) from error
     except (OSError, *ODD) as error:
         raise refusal_of_the_wire(f"Unexpected: {error!r}", connection) from error
+
+
+def typed(values: Sequence[Any]) -> list[Any] | None:
+    """Texts as nvarchar of a length, which BACKUP takes for a device; the driver's own nvarchar(max) is a large object.
+
+    None when there are no values: then the driver looks for no places for them either.
+    """
+    return [Param(type=TEXT, value=value) if isinstance(value, str) else value for value in values] or None
 
 
 def _hear_out(cursor: Any) -> None:

@@ -15,7 +15,7 @@ from regions.refusals import Refusal
 
 PAGE = 1000
 KINDS = {"D": Kind.FULL, "I": Kind.DIFFERENTIAL, "L": Kind.LOG}
-DISK, TAPE, VIRTUAL, URL = 2, 5, 7, 9
+VIRTUAL = 7  # another tool's own device
 LOGICAL = 100  # added to a device's type where it has a name of its own (sp_addumpdevice)
 UNKNOWN_ZONE = 127
 NO_GUID = "00000000-0000-0000-0000-000000000000"

@@ -10,16 +10,16 @@ import pytest
 
 from backups.engines.facts import Connection
 from backups.engines.sqlserver.taking import Share
-from demo.tds import Machine, Server
+from demo.tds import SimulatedMachine, SimulatedServer
 
 PASSWORD = "pä]ss'wörd ☂"
 SHARE = "\\\\files\\sql"
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
+def machine(tmp_path: Path) -> SimulatedMachine:
     """One server with the database Orders and a share that it sees as \\\\files\\sql."""
-    made = Machine("SQL-SIM-1")
+    made = SimulatedMachine("SQL-SIM-1")
     made.login("farshore", PASSWORD)
     made.add("Orders")
     folder = tmp_path / "share"
@@ -29,22 +29,22 @@ def machine(tmp_path: Path) -> Machine:
 
 
 @pytest.fixture
-def share(machine: Machine) -> Share:
+def share(machine: SimulatedMachine) -> Share:
     return Share(SHARE, machine.shares[SHARE])
 
 
 @pytest.fixture
-def server(machine: Machine) -> Iterator[Server]:
-    with Server(machine) as running:
+def server(machine: SimulatedMachine) -> Iterator[SimulatedServer]:
+    with SimulatedServer(machine) as running:
         yield running
 
 
 @pytest.fixture
-def connection(server: Server) -> Connection:
+def connection(server: SimulatedServer) -> Connection:
     return reach(server)
 
 
-def reach(server: Server, **more: object) -> Connection:
+def reach(server: SimulatedServer, **more: object) -> Connection:
     given = {"host": "127.0.0.1", "port": server.port, "username": "farshore", "password": PASSWORD} | more
     return Connection(**given)
 

@@ -22,9 +22,9 @@ from cryptography.x509.oid import NameOID
 
 from backups.engines.facts import Connection
 from backups.engines.sqlserver import connecting, wire
-from backups.engines.sqlserver.connecting import check, quoted_name, session
+from backups.engines.sqlserver.connecting import check, quoted_name, session, typed
 from backups.engines.sqlserver.refusals import REASONS, Said, cause_of
-from demo.tds import Encryption, Machine, Server
+from demo.tds import Encryption, SimulatedMachine, SimulatedServer
 from regions.refusals import Refusal
 from tests.engines.sqlserver.conftest import reach
 
@@ -65,24 +65,26 @@ def test_it_logs_in_with_any_password_and_asks_with_values_beside_the_words(conn
         ({"password": "a\nb"}, "BadCharacter", "password"),
     ],
 )
-def test_each_way_of_being_refused_has_its_words(server: Server, given: dict, code: str, field: str) -> None:
+def test_each_way_of_being_refused_has_its_words(server: SimulatedServer, given: dict, code: str, field: str) -> None:
     found = refused(reach(server, **given))
     assert found.code == code and found.remedy
     assert not field or found.field == field
     assert "☂" not in str(found), "no password in words"
 
 
-def test_a_port_where_nobody_listens_is_named(server: Server) -> None:
+def test_a_port_where_nobody_listens_is_named(server: SimulatedServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     assert refused(reach(server, port=port)).code == "NotListening"
 
 
-def test_the_pinned_address_is_used_and_the_name_is_not_asked_again(server: Server) -> None:
+def test_the_pinned_address_is_used_and_the_name_is_not_asked_again(server: SimulatedServer) -> None:
     assert asked(reach(server, host="no-such-host.invalid", hostaddr="127.0.0.1"))
 
 
-def test_a_server_that_sends_on_to_another_address_is_not_followed(machine: Machine, server: Server) -> None:
+def test_a_server_that_sends_on_to_another_address_is_not_followed(
+    machine: SimulatedMachine, server: SimulatedServer
+) -> None:
     """The driver would open a connection of its own there, and say the password in the clear."""
     with socket.create_server(("127.0.0.1", 0)) as elsewhere:
         machine.routes_to = ("127.0.0.1", elsewhere.getsockname()[1])
@@ -126,7 +128,7 @@ def ended(listener: socket.socket) -> Iterator[None]:
 
 
 @contextmanager
-def eavesdropped(server: Server) -> Iterator[tuple[int, bytearray]]:
+def eavesdropped(server: SimulatedServer) -> Iterator[tuple[int, bytearray]]:
     """A port that passes everything on to the server, and all the bytes that went through it."""
     heard = bytearray()
     listener = socket.create_server(("127.0.0.1", 0))
@@ -154,25 +156,32 @@ def eavesdropped(server: Server) -> Iterator[tuple[int, bytearray]]:
 @pytest.mark.parametrize("offered", [Encryption.OFF, Encryption.ON])
 @pytest.mark.parametrize("tls", ["prefer", "require", "verify-ca", "verify-full"])
 def test_what_is_asked_goes_encrypted_where_the_server_can(
-    machine: Machine, certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tls: str, offered: Encryption
+    machine: SimulatedMachine,
+    certificate: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    tls: str,
+    offered: Encryption,
 ) -> None:
     monkeypatch.setenv("SQLSERVER_SSL_CA", certificate[0])
-    with Server(machine, encryption=offered, certificate=certificate) as server, eavesdropped(server) as (port, heard):
+    with (
+        SimulatedServer(machine, encryption=offered, certificate=certificate) as server,
+        eavesdropped(server) as (port, heard),
+    ):
         found = asked(reach(server, host=HOST, hostaddr="127.0.0.1", port=port, tls=tls))
     assert found == "100% ☂ 'x'"
     assert "SUSER_SNAME".encode("utf-16-le") not in heard and "farshore".encode("utf-16-le") not in heard
 
 
-def test_without_tls_the_same_words_are_heard(server: Server) -> None:
+def test_without_tls_the_same_words_are_heard(server: SimulatedServer) -> None:
     with eavesdropped(server) as (port, heard):
         asked(reach(server, port=port, tls="prefer"))
     assert "SUSER_SNAME".encode("utf-16-le") in heard, "or the story above proves nothing"
 
 
 def test_certificates_are_checked_as_far_as_was_asked(
-    machine: Machine, certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    machine: SimulatedMachine, certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Server(machine, encryption=Encryption.ON, certificate=certificate) as server:
+    with SimulatedServer(machine, encryption=Encryption.ON, certificate=certificate) as server:
         monkeypatch.delenv("SQLSERVER_SSL_CA", raising=False)
         for tls in ("verify-ca", "verify-full"):
             found = refused(reach(server, host=HOST, hostaddr="127.0.0.1", tls=tls))
@@ -184,8 +193,10 @@ def test_certificates_are_checked_as_far_as_was_asked(
         assert refused(reach(server, tls="disable")).code == "TlsRequired"
 
 
-def test_a_server_that_can_do_without_is_met_plain_when_told_so(machine: Machine, certificate: tuple[str, str]) -> None:
-    with Server(machine, encryption=Encryption.OFF, certificate=certificate) as server:
+def test_a_server_that_can_do_without_is_met_plain_when_told_so(
+    machine: SimulatedMachine, certificate: tuple[str, str]
+) -> None:
+    with SimulatedServer(machine, encryption=Encryption.OFF, certificate=certificate) as server:
         assert asked(reach(server, tls="disable"))
 
 
@@ -269,7 +280,9 @@ def test_a_question_is_heard_out_and_an_error_behind_its_rows_is_not_lost(connec
     assert "6106" in found.value.sentence
 
 
-def test_garbage_instead_of_tokens_is_refused_and_never_hangs(server: Server, machine: Machine) -> None:
+def test_garbage_instead_of_tokens_is_refused_and_never_hangs(
+    server: SimulatedServer, machine: SimulatedMachine
+) -> None:
     """Whatever the server's answer is replaced by, what comes back is a Refusal."""
     for garbage in (
         b"\x81\xff\x7f",
@@ -289,7 +302,7 @@ def test_garbage_instead_of_tokens_is_refused_and_never_hangs(server: Server, ma
 
 
 @contextmanager
-def garbled(server: Server, garbage: bytes) -> Iterator[int]:
+def garbled(server: SimulatedServer, garbage: bytes) -> Iterator[int]:
     """The server up to its login; the answer to the first question after it is garbage."""
 
     def behave(client: socket.socket) -> None:
@@ -307,7 +320,7 @@ def garbled(server: Server, garbage: bytes) -> Iterator[int]:
 
 
 @contextmanager
-def flipping(server: Server, seed: int) -> Iterator[int]:
+def flipping(server: SimulatedServer, seed: int) -> Iterator[int]:
     """The server, one of whose bytes after the login arrives as another."""
     chance = random.Random(seed)
 
@@ -326,7 +339,7 @@ def flipping(server: Server, seed: int) -> Iterator[int]:
 
 
 def test_one_wrong_byte_gives_an_answer_or_a_refusal_and_never_a_hang(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: SimulatedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connecting, "ANSWER_SECONDS", 1)
     ends = Counter()
@@ -343,8 +356,8 @@ def test_one_wrong_byte_gives_an_answer_or_a_refusal_and_never_a_hang(
     assert len(ends) > 1, "some of them must have hurt"
 
 
-def test_a_server_that_dies_while_it_answers_is_noticed_at_once(machine: Machine) -> None:
-    with Server(machine) as server, session(reach(server)) as opened:
+def test_a_server_that_dies_while_it_answers_is_noticed_at_once(machine: SimulatedMachine) -> None:
+    with SimulatedServer(machine) as server, session(reach(server)) as opened:
         assert opened.ask("SELECT 1 AS one") == [{"one": 1}]
         server.die()
         with pytest.raises(Refusal) as found:
@@ -367,6 +380,12 @@ def test_every_known_number_says_what_to_do() -> None:
     for number, known in REASONS.items():
         assert known.code and known.sentence.format(**values).endswith((".", "!")), number
         assert known.remedy
+
+
+def test_texts_go_as_nvarchar_of_a_length_and_numbers_as_they_are() -> None:
+    text, number = typed(("\\\\files\\sql\\a.bak", 7))
+    assert text.type.get_declaration() == "NVARCHAR(4000)" and number == 7
+    assert typed(()) is None
 
 
 def test_names_are_quoted_whatever_is_in_them() -> None:

@@ -21,7 +21,7 @@ from backups.engines.sqlserver.reconciling import (
     reconcile,
 )
 from demo import mtf
-from demo.tds import Machine, Server
+from demo.tds import SimulatedMachine, SimulatedServer
 from demo.tds.machine import Family
 from tests.engines.sqlserver.conftest import SHARE, reach
 from tests.engines.sqlserver.distant import Distant
@@ -29,7 +29,7 @@ from tests.engines.sqlserver.distant import Distant
 MONDAY = datetime(2026, 11, 2, 1, 0, tzinfo=UTC)
 
 
-def back_up(connection: Connection, machine: Machine, *statements: str) -> None:
+def back_up(connection: Connection, machine: SimulatedMachine, *statements: str) -> None:
     with session(connection) as opened:
         for statement in statements:
             machine.database("Orders").work()
@@ -41,7 +41,7 @@ LOG = f"BACKUP LOG [Orders] TO DISK = N'{SHARE}\\l.trn' WITH FORMAT, CHECKSUM"
 TO_NOWHERE = "BACKUP LOG [Orders] TO DISK = N'NUL' WITH NAME = N'weekly shrink'"
 
 
-def stored(machine: Machine) -> list:
+def stored(machine: SimulatedMachine) -> list:
     files = sorted(machine.shares[SHARE].iterdir())
     return [facts for path in files for facts in Distant(path.read_bytes()).inspect().sets]
 
@@ -49,7 +49,7 @@ def stored(machine: Machine) -> list:
 # ---- reading
 
 
-def test_msdb_and_the_header_tell_the_same_of_every_kind(connection: Connection, machine: Machine) -> None:
+def test_msdb_and_the_header_tell_the_same_of_every_kind(connection: Connection, machine: SimulatedMachine) -> None:
     machine.time_zone = -14
     striped = ", ".join(f"DISK = N'{SHARE}\\s{n}.bak'" for n in (1, 2))
     back_up(
@@ -75,7 +75,7 @@ def test_msdb_and_the_header_tell_the_same_of_every_kind(connection: Connection,
 
 
 def test_ten_thousand_rows_are_read_by_cursor_in_pages_that_cut_no_set(
-    machine: Machine, connection: Connection
+    machine: SimulatedMachine, connection: Connection
 ) -> None:
     full = mtf.full("Orders", started_at=MONDAY)
     for number in range(10_000):
@@ -95,7 +95,7 @@ def test_ten_thousand_rows_are_read_by_cursor_in_pages_that_cut_no_set(
 
 
 def test_what_is_not_known_is_left_out_with_its_reason_and_the_cursor_goes_on(
-    machine: Machine, connection: Connection
+    machine: SimulatedMachine, connection: Connection
 ) -> None:
     full = mtf.full("Orders", started_at=MONDAY)
     machine.remember(full, (Family("a.bak"),), "sa", time_zone=None)
@@ -108,21 +108,23 @@ def test_what_is_not_known_is_left_out_with_its_reason_and_the_cursor_goes_on(
     assert page.cursor == 2
 
 
-def test_a_history_that_began_anew_is_read_from_its_beginning(machine: Machine, connection: Connection) -> None:
+def test_a_history_that_began_anew_is_read_from_its_beginning(
+    machine: SimulatedMachine, connection: Connection
+) -> None:
     back_up(connection, machine, FULL)
     page = read_history(connection, after=500)
     assert page.began_anew and [one.number for one in page.sets] == [1]
     assert not read_history(connection, after=1).began_anew
 
 
-def test_replicas_of_a_group_are_one_history(machine: Machine, connection: Connection) -> None:
+def test_replicas_of_a_group_are_one_history(machine: SimulatedMachine, connection: Connection) -> None:
     back_up(connection, machine, FULL)
-    other = Machine("SQL-SIM-2")
+    other = SimulatedMachine("SQL-SIM-2")
     other.accounts = machine.accounts
     first = machine.history[0].backup
     for backup in (first, mtf.log(first, first=first.first, last=first.last + 10**15, started_at=datetime.now(UTC))):
         other.remember(backup, (Family("there.bak"),), "sa")
-    with Server(other) as replica:
+    with SimulatedServer(other) as replica:
         both = union([whole_history(connection), whole_history(reach(replica))])
     assert [one.facts.kind for one in both] == [Kind.FULL, Kind.LOG]
     assert both[0].devices[0].name == f"{SHARE}\\f.bak", "the first one that names a set is believed"
@@ -131,7 +133,7 @@ def test_replicas_of_a_group_are_one_history(machine: Machine, connection: Conne
 # ---- reconciling
 
 
-def test_what_is_missing_on_either_side_is_named(connection: Connection, machine: Machine) -> None:
+def test_what_is_missing_on_either_side_is_named(connection: Connection, machine: SimulatedMachine) -> None:
     striped = ", ".join(f"DISK = N'{SHARE}\\s{n}.bak'" for n in (1, 2))
     back_up(connection, machine, FULL, LOG, f"BACKUP DATABASE [Orders] TO {striped} WITH FORMAT, COPY_ONLY")
     page = read_history(connection)
@@ -148,7 +150,7 @@ def test_what_is_missing_on_either_side_is_named(connection: Connection, machine
 
 @pytest.mark.parametrize("field", [name for name in SAME_IN_BOTH if name not in ("kind", "is_copy_only")])
 def test_a_set_that_is_told_differently_is_a_contradiction(
-    connection: Connection, machine: Machine, field: str
+    connection: Connection, machine: SimulatedMachine, field: str
 ) -> None:
     back_up(connection, machine, FULL)
     (one,) = read_history(connection).sets
@@ -159,7 +161,9 @@ def test_a_set_that_is_told_differently_is_a_contradiction(
     assert not reconcile([one], [facts]).contradicting
 
 
-def test_who_broke_the_log_chain_is_named_with_job_device_and_minute(connection: Connection, machine: Machine) -> None:
+def test_who_broke_the_log_chain_is_named_with_job_device_and_minute(
+    connection: Connection, machine: SimulatedMachine
+) -> None:
     back_up(connection, machine, FULL, LOG, TO_NOWHERE, LOG.replace("l.trn", "m.trn"))
     history = read_history(connection).sets
     (broke,) = breakers(history, [facts.set_guid for facts in stored(machine)])

@@ -15,7 +15,7 @@ from backups.engines.sqlserver import restoring
 from backups.engines.sqlserver.connecting import session
 from backups.engines.sqlserver.restoring import Request, Source, restore, why_not_restore
 from backups.engines.sqlserver.taking import Order, Share, take
-from demo.tds import Machine, Server
+from demo.tds import SimulatedMachine, SimulatedServer
 from regions.refusals import Refusal
 from tests.engines.sqlserver.conftest import SHARE, reach, until
 from tests.engines.sqlserver.distant import Distant
@@ -24,24 +24,24 @@ NAME = "Orders] of 'the' 100% ☂"
 
 
 @pytest.fixture
-def landing(machine: Machine) -> Machine:
+def landing(machine: SimulatedMachine) -> SimulatedMachine:
     """Another server, in the destination region, that sees the same share."""
-    made = Machine("SQL-LANDING")
+    made = SimulatedMachine("SQL-LANDING")
     made.accounts = machine.accounts
     made.share(SHARE, machine.shares[SHARE])
     return made
 
 
 @pytest.fixture
-def there(landing: Machine) -> Iterator[Connection]:
-    with Server(landing) as running:
+def there(landing: SimulatedMachine) -> Iterator[Connection]:
+    with SimulatedServer(landing) as running:
         yield reach(running)
 
 
 class Chain:
     """Backups of Orders, taken over the wire as they are asked for."""
 
-    def __init__(self, connection: Connection, machine: Machine, share: Share) -> None:
+    def __init__(self, connection: Connection, machine: SimulatedMachine, share: Share) -> None:
         self.connection, self.machine, self.share = connection, machine, share
 
     def take(self, kind: Kind, stripes: int = 1, copy_only: bool = False) -> Source:
@@ -52,7 +52,7 @@ class Chain:
 
 
 @pytest.fixture
-def chain(connection: Connection, machine: Machine, share: Share) -> Chain:
+def chain(connection: Connection, machine: SimulatedMachine, share: Share) -> Chain:
     return Chain(connection, machine, share)
 
 
@@ -64,7 +64,7 @@ def refused(there: Connection, request: Request) -> str:
 
 
 def test_full_differential_and_logs_become_a_database_under_a_new_name(
-    chain: Chain, there: Connection, landing: Machine
+    chain: Chain, there: Connection, landing: SimulatedMachine
 ) -> None:
     full, log = chain.take(Kind.FULL, stripes=3), chain.take(Kind.LOG)
     differential, last = chain.take(Kind.DIFFERENTIAL), chain.take(Kind.LOG)
@@ -85,7 +85,7 @@ def test_full_differential_and_logs_become_a_database_under_a_new_name(
 
 @pytest.mark.parametrize("quarters", [0, 32, -14])
 def test_a_moment_is_told_in_the_time_of_the_server_that_was_backed_up(
-    chain: Chain, machine: Machine, there: Connection, landing: Machine, quarters: int
+    chain: Chain, machine: SimulatedMachine, there: Connection, landing: SimulatedMachine, quarters: int
 ) -> None:
     machine.time_zone, landing.time_zone = quarters, 4
     full, log = chain.take(Kind.FULL), chain.take(Kind.LOG)
@@ -96,7 +96,7 @@ def test_a_moment_is_told_in_the_time_of_the_server_that_was_backed_up(
 
 
 def test_an_appended_set_is_restored_by_its_position(
-    chain: Chain, machine: Machine, connection: Connection, there: Connection, landing: Machine
+    chain: Chain, machine: SimulatedMachine, connection: Connection, there: Connection, landing: SimulatedMachine
 ) -> None:
     with session(connection) as opened:
         for _ in range(2):
@@ -137,7 +137,7 @@ def test_sets_that_make_no_database_are_refused(chain: Chain) -> None:
 
 
 def test_the_landing_server_is_asked_before_anything_is_begun(
-    chain: Chain, there: Connection, landing: Machine, machine: Machine
+    chain: Chain, there: Connection, landing: SimulatedMachine, machine: SimulatedMachine
 ) -> None:
     full, other = chain.take(Kind.FULL), chain.take(Kind.FULL)
     assert refused(there, Request("x", (Source(full.facts, other.devices),))) == "NotThisSet"
@@ -151,7 +151,9 @@ def test_the_landing_server_is_asked_before_anything_is_begun(
     assert landing.database("x") is None
 
 
-def test_a_database_is_overwritten_only_when_that_is_wanted(chain: Chain, there: Connection, landing: Machine) -> None:
+def test_a_database_is_overwritten_only_when_that_is_wanted(
+    chain: Chain, there: Connection, landing: SimulatedMachine
+) -> None:
     full = chain.take(Kind.FULL)
     own = landing.add("Orders").family_guid
     assert refused(there, Request("Orders", (full,))) == "NameTaken"
@@ -167,7 +169,7 @@ def test_a_database_is_overwritten_only_when_that_is_wanted(chain: Chain, there:
 
 
 def test_what_fails_on_the_way_leaves_no_half_database(
-    chain: Chain, there: Connection, landing: Machine, machine: Machine
+    chain: Chain, there: Connection, landing: SimulatedMachine, machine: SimulatedMachine
 ) -> None:
     full, log = chain.take(Kind.FULL), chain.take(Kind.LOG)
     path = machine.path_of(log.devices[0])
@@ -181,7 +183,7 @@ def test_what_fails_on_the_way_leaves_no_half_database(
 
 
 def test_the_server_itself_finds_what_the_rules_would_have_found(
-    chain: Chain, there: Connection, landing: Machine, monkeypatch: pytest.MonkeyPatch
+    chain: Chain, there: Connection, landing: SimulatedMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With our own check out of the way the simulation refuses by position, as a real server does."""
     monkeypatch.setattr(restoring, "why_not_restore", lambda request: None)
@@ -195,7 +197,7 @@ def test_the_server_itself_finds_what_the_rules_would_have_found(
 
 
 def test_a_restore_that_is_not_wanted_any_more_is_ended_and_dropped(
-    chain: Chain, there: Connection, landing: Machine
+    chain: Chain, there: Connection, landing: SimulatedMachine
 ) -> None:
     full = chain.take(Kind.FULL)
     landing.pace = 50_000  # about ten seconds

@@ -13,7 +13,7 @@ from backups.engines.facts import Connection
 from backups.engines.sqlserver.connecting import session
 from backups.engines.sqlserver.rights import script_for
 from backups.engines.sqlserver.server import DatabaseFacts, inspect_databases
-from demo.tds import Machine, Server
+from demo.tds import SimulatedMachine, SimulatedServer
 from regions.refusals import Refusal
 from tests.engines.sqlserver.conftest import SHARE, reach
 
@@ -31,7 +31,7 @@ def known(connection: Connection) -> dict[str, DatabaseFacts]:
     return {one.name: one for one in inspect_databases(connection)}
 
 
-def test_a_probe_tells_version_edition_databases_and_bytes(machine: Machine, connection: Connection) -> None:
+def test_a_probe_tells_version_edition_databases_and_bytes(machine: SimulatedMachine, connection: Connection) -> None:
     machine.add("Bills]o'x ☂", pages=128)
     found = probe(connection)
     assert found.version == "15.0.4430.1" and found.databases == ("Bills]o'x ☂", "Orders")
@@ -40,7 +40,7 @@ def test_a_probe_tells_version_edition_databases_and_bytes(machine: Machine, con
     assert "Developer Edition (64-bit)." in found.notes
 
 
-def test_each_database_says_how_it_stands(machine: Machine, connection: Connection) -> None:
+def test_each_database_says_how_it_stands(machine: SimulatedMachine, connection: Connection) -> None:
     machine.add("Plain", recovery_model="SIMPLE")
     machine.add("Asleep", state="OFFLINE")
     machine.add("Secret", thumbprint=bytes.fromhex("ab" * 20))
@@ -59,14 +59,16 @@ def test_each_database_says_how_it_stands(machine: Machine, connection: Connecti
     assert "Secret: its log chain has not begun" in notes and "Orders: its log chain" not in notes
 
 
-def test_a_copy_only_full_is_no_last_full_and_begins_no_chain(machine: Machine, connection: Connection) -> None:
+def test_a_copy_only_full_is_no_last_full_and_begins_no_chain(
+    machine: SimulatedMachine, connection: Connection
+) -> None:
     take(connection, f"BACKUP DATABASE [Orders] TO DISK = N'{SHARE}\\a.bak' WITH FORMAT, COPY_ONLY")
     assert known(connection)["Orders"].last_full_at is None
     assert known(connection)["Orders"].log_chain_lsn is None
 
 
 def test_times_of_msdb_become_utc_by_their_zone_and_an_unknown_zone_is_no_time(
-    machine: Machine, connection: Connection
+    machine: SimulatedMachine, connection: Connection
 ) -> None:
     machine.time_zone = 32  # quarter hours: eight hours east
     take(connection, f"BACKUP DATABASE [Orders] TO DISK = N'{SHARE}\\a.bak' WITH FORMAT")
@@ -75,14 +77,14 @@ def test_times_of_msdb_become_utc_by_their_zone_and_an_unknown_zone_is_no_time(
     assert known(connection)["Orders"].last_full_at is None
 
 
-def test_a_secondary_is_known_by_its_group_as_is_its_primary(machine: Machine, connection: Connection) -> None:
+def test_a_secondary_is_known_by_its_group_as_is_its_primary(machine: SimulatedMachine, connection: Connection) -> None:
     group = uuid4()
     orders = machine.database("Orders")
     orders.group, orders.is_primary, orders.is_preferred = group, False, True
-    other = Machine("SQL-SIM-2")
+    other = SimulatedMachine("SQL-SIM-2")
     other.accounts = machine.accounts
     other.add("Orders", group=group, is_preferred=False)
-    with Server(other) as primary:
+    with SimulatedServer(other) as primary:
         there = probe(reach(primary))
         assert (there.is_secondary, there.identity) == (False, str(group))
         assert not known(reach(primary))["Orders"].is_preferred
@@ -91,7 +93,7 @@ def test_a_secondary_is_known_by_its_group_as_is_its_primary(machine: Machine, c
     assert known(connection)["Orders"].is_secondary and known(connection)["Orders"].is_preferred
 
 
-def test_an_account_that_may_little_is_told_what_it_lacks(machine: Machine, connection: Connection) -> None:
+def test_an_account_that_may_little_is_told_what_it_lacks(machine: SimulatedMachine, connection: Connection) -> None:
     account = machine.accounts["farshore"]
     account.sees_state, account.kills, account.backs_up = False, False, frozenset()
     notes = "\n".join(probe(connection).notes)
@@ -103,12 +105,12 @@ def test_an_account_that_may_little_is_told_what_it_lacks(machine: Machine, conn
     assert (refused.value.code, refused.value.field) == ("MayNotReadHistory", "username")
 
 
-def test_a_sysadmin_is_told_that_it_is_too_much(machine: Machine, connection: Connection) -> None:
+def test_a_sysadmin_is_told_that_it_is_too_much(machine: SimulatedMachine, connection: Connection) -> None:
     machine.accounts["farshore"].is_sysadmin = True
     assert "sysadmin" in "\n".join(probe(connection).notes)
 
 
-def test_a_server_that_is_too_old_is_refused(machine: Machine, connection: Connection) -> None:
+def test_a_server_that_is_too_old_is_refused(machine: SimulatedMachine, connection: Connection) -> None:
     machine.version = (12, 0, 6024)
     with pytest.raises(Refusal) as refused:
         probe(connection)

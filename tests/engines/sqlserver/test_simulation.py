@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import random
+import socket
 import uuid
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -15,7 +17,7 @@ from backups.engines.facts import Kind
 from backups.engines.sqlserver import inspect
 from backups.engines.sqlserver.checksums import Verifier
 from demo import mtf
-from demo.tds import Machine, Server
+from demo.tds import SimulatedMachine, SimulatedServer
 from demo.tds.machine import Family
 from tests.engines.sqlserver.conftest import PASSWORD, SHARE, until
 from tests.engines.sqlserver.distant import Distant
@@ -41,7 +43,7 @@ def needs_pymssql() -> None:
 
 
 @pytest.fixture(params=["python-tds", "pymssql"])
-def cursor(request: pytest.FixtureRequest, server: Server):
+def cursor(request: pytest.FixtureRequest, server: SimulatedServer):
     """A cursor of either client, in autocommit."""
     if request.param == "python-tds":
         opened = pytds.connect(
@@ -86,7 +88,7 @@ def test_a_statement_that_it_does_not_know_is_refused_with_its_words(cursor) -> 
     assert cursor.fetchone()[0] == "Orders", "an error ends the statement, not the session"
 
 
-def test_either_client_takes_a_backup_and_reads_it_in_the_history(cursor, machine: Machine) -> None:
+def test_either_client_takes_a_backup_and_reads_it_in_the_history(cursor, machine: SimulatedMachine) -> None:
     cursor.execute(FULL)
     cursor.execute("SELECT backup_set_uuid, last_lsn, differential_base_guid FROM msdb.dbo.backupset")
     ((guid, last, base),) = cursor.fetchall()
@@ -94,7 +96,7 @@ def test_either_client_takes_a_backup_and_reads_it_in_the_history(cursor, machin
     assert (str(guid), int(last), base) == (found.set_guid, found.last_position, None)
 
 
-def test_a_wrong_password_and_a_missing_database_are_refused_by_number(server: Server) -> None:
+def test_a_wrong_password_and_a_missing_database_are_refused_by_number(server: SimulatedServer) -> None:
     for given in ({"password": "wrong"}, {"user": "nobody"}, {"database": "Nowhere"}):
         known = {"user": "farshore", "password": PASSWORD, "database": "Orders"} | given
         with pytest.raises(pytds.OperationalError) as refused:
@@ -106,7 +108,7 @@ def test_a_wrong_password_and_a_missing_database_are_refused_by_number(server: S
 # ---- backups
 
 
-def opened(server: Server):
+def opened(server: SimulatedServer):
     return pytds.connect("127.0.0.1", port=server.port, user="farshore", password=PASSWORD, autocommit=True).cursor()
 
 
@@ -114,7 +116,9 @@ def numbers(cursor) -> list[int]:
     return [error.msg_no for _, error in cursor.messages]
 
 
-def test_a_backup_tells_of_its_progress_its_pages_and_its_success(server: Server, machine: Machine) -> None:
+def test_a_backup_tells_of_its_progress_its_pages_and_its_success(
+    server: SimulatedServer, machine: SimulatedMachine
+) -> None:
     machine.database("Orders").pages = 2048
     cursor = opened(server)
     cursor.execute(f"{FULL}, STATS = 20")
@@ -143,7 +147,7 @@ def test_a_backup_tells_of_its_progress_its_pages_and_its_success(server: Server
     ],
 )
 def test_what_fails_says_why_before_it_says_that_it_failed(
-    server: Server, machine: Machine, statement: str, cause: int
+    server: SimulatedServer, machine: SimulatedMachine, statement: str, cause: int
 ) -> None:
     machine.add("Plain", recovery_model="SIMPLE")
     machine.add("Mirror", group=uuid.uuid4(), is_primary=False)
@@ -157,7 +161,7 @@ def test_what_fails_says_why_before_it_says_that_it_failed(
     assert not machine.history and not list(machine.shares[SHARE].iterdir())
 
 
-def test_a_backup_in_a_transaction_is_refused(server: Server, machine: Machine) -> None:
+def test_a_backup_in_a_transaction_is_refused(server: SimulatedServer, machine: SimulatedMachine) -> None:
     for begin in ("SET IMPLICIT_TRANSACTIONS OFF; BEGIN TRAN", ""):
         held = pytds.connect("127.0.0.1", port=server.port, user="farshore", password=PASSWORD, autocommit=bool(begin))
         cursor = held.cursor()
@@ -168,7 +172,9 @@ def test_a_backup_in_a_transaction_is_refused(server: Server, machine: Machine) 
         assert numbers(cursor) == [3021, 3013]
 
 
-def test_the_log_chain_has_no_gap_and_begins_with_the_first_full(server: Server, machine: Machine) -> None:
+def test_the_log_chain_has_no_gap_and_begins_with_the_first_full(
+    server: SimulatedServer, machine: SimulatedMachine
+) -> None:
     orders, cursor = machine.database("Orders"), opened(server)
     cursor.execute(FULL)
     for number in range(3):
@@ -185,7 +191,7 @@ def test_the_log_chain_has_no_gap_and_begins_with_the_first_full(server: Server,
     assert [facts.begins_log_chain for facts in read if facts.kind is Kind.LOG] == [True, False, False]
 
 
-def test_appended_and_striped_files_are_what_msdb_says(server: Server, machine: Machine) -> None:
+def test_appended_and_striped_files_are_what_msdb_says(server: SimulatedServer, machine: SimulatedMachine) -> None:
     cursor, folder = opened(server), machine.shares[SHARE]
     for _ in range(3):
         machine.database("Orders").work()
@@ -200,7 +206,7 @@ def test_appended_and_striped_files_are_what_msdb_says(server: Server, machine: 
     assert [(facts.family_sequence, facts.family_count) for facts in read] == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_an_attention_ends_a_backup_and_leaves_no_file(server: Server, machine: Machine) -> None:
+def test_an_attention_ends_a_backup_and_leaves_no_file(server: SimulatedServer, machine: SimulatedMachine) -> None:
     machine.database("Orders").pages, machine.pace = 2048, 4 << 20
     connection = pytds.connect("127.0.0.1", port=server.port, user="farshore", password=PASSWORD, autocommit=True)
     session = connection._tds_socket.main_session
@@ -213,7 +219,7 @@ def test_an_attention_ends_a_backup_and_leaves_no_file(server: Server, machine: 
     assert not machine.history and not list(machine.shares[SHARE].iterdir())
 
 
-def test_ties_are_not_cut_and_joins_are_by_equal_columns(server: Server, machine: Machine) -> None:
+def test_ties_are_not_cut_and_joins_are_by_equal_columns(server: SimulatedServer, machine: SimulatedMachine) -> None:
     backup = mtf.full("Orders", started_at=datetime(2026, 11, 2, tzinfo=UTC))
     for number in range(4):
         machine.remember(backup, tuple(Family(f"{number}-{n}", 2, n) for n in (1, 2, 3)), "sa")
@@ -229,8 +235,21 @@ def test_ties_are_not_cut_and_joins_are_by_equal_columns(server: Server, machine
     assert len(cursor.fetchall()) == 4
 
 
-def test_what_it_writes_is_read_by_the_same_reader_as_real_files(machine: Machine) -> None:
+def test_what_it_writes_is_read_by_the_same_reader_as_real_files(machine: SimulatedMachine) -> None:
     described = machine.describe(machine.database("Orders"), Kind.FULL, copy_only=False, checksum=True, name="n")
     body = mtf.file_of(described)
     (found,) = inspect(lambda offset, length: body[offset : offset + length], len(body)).sets
     assert found.set_guid == str(described.set_guid) and found.server == "SQL-SIM-1"
+
+
+def test_a_client_that_speaks_nonsense_harms_nobody_else(server: SimulatedServer) -> None:
+    chance = random.Random(1)
+    for size in (1, 8, 9, 100, 5000):
+        for head in (
+            b"",
+            bytes([18, 1, 0, 9 + size // 256, 0, 0, 1, 0]),
+            bytes([18, 1, 0, 14, 0, 0, 1, 0, 1, 0, 6, 0, 0, 255]),
+        ):
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                client.sendall(head + chance.randbytes(size))
+    assert numbers(opened(server)) == [5701, 50000]

@@ -15,7 +15,7 @@ from backups.engines.sqlserver import taking
 from backups.engines.sqlserver.checksums import Verifier
 from backups.engines.sqlserver.server import DatabaseFacts
 from backups.engines.sqlserver.taking import Order, Share, take, why_not_take
-from demo.tds import Machine, Server
+from demo.tds import SimulatedMachine, SimulatedServer
 from regions.refusals import Refusal
 from tests.engines.sqlserver.conftest import SHARE, until
 
@@ -36,7 +36,7 @@ def is_verified(path: Path) -> bool:
 
 
 def test_full_log_and_differential_are_a_chain_whose_facts_are_those_of_the_files(
-    connection: Connection, machine: Machine, share: Share
+    connection: Connection, machine: SimulatedMachine, share: Share
 ) -> None:
     full = take(connection, plain(), share)
     machine.database("Orders").work()
@@ -55,7 +55,7 @@ def test_full_log_and_differential_are_a_chain_whose_facts_are_those_of_the_file
 
 @pytest.mark.parametrize("name", [ODD_NAME, "'; DROP DATABASE x; --", "[a].[b]", "数据库", "a" * 120])
 def test_names_of_every_kind_are_quoted_and_never_become_a_path(
-    connection: Connection, machine: Machine, share: Share, name: str
+    connection: Connection, machine: SimulatedMachine, share: Share, name: str
 ) -> None:
     machine.add(name)
     found = take(connection, plain(name), share)
@@ -69,14 +69,16 @@ def test_stripes_are_one_set(connection: Connection, share: Share) -> None:
     assert all(is_verified(share.folder / file) for file in found.files)
 
 
-def test_it_is_compressed_where_the_edition_can(connection: Connection, machine: Machine, share: Share) -> None:
+def test_it_is_compressed_where_the_edition_can(
+    connection: Connection, machine: SimulatedMachine, share: Share
+) -> None:
     machine.database("Orders").pages = 8
     assert take(connection, Order("Orders"), share).facts.compressed
     machine.edition = "Express Edition (64-bit)"
     assert not take(connection, Order("Orders"), share).facts.compressed
 
 
-def test_a_copy_only_full_is_no_base(connection: Connection, machine: Machine, share: Share) -> None:
+def test_a_copy_only_full_is_no_base(connection: Connection, machine: SimulatedMachine, share: Share) -> None:
     first = take(connection, plain(), share)
     assert take(connection, plain(copy_only=True), share).facts.is_copy_only
     assert take(connection, plain(kind=Kind.DIFFERENTIAL), share).facts.base_guid == first.facts.set_guid
@@ -99,7 +101,7 @@ def test_a_copy_only_full_is_no_base(connection: Connection, machine: Machine, s
     ],
 )
 def test_what_cannot_be_taken_is_refused_in_words(
-    connection: Connection, machine: Machine, share: Share, order: Order, code: str
+    connection: Connection, machine: SimulatedMachine, share: Share, order: Order, code: str
 ) -> None:
     machine.add("Plain", recovery_model="SIMPLE")
     machine.add("Mirror", group=uuid4(), is_primary=False)
@@ -112,8 +114,21 @@ def test_what_cannot_be_taken_is_refused_in_words(
     assert not machine.history and not list(share.folder.iterdir())
 
 
+def test_a_broken_chain_is_told_and_only_an_ordinary_full_begins_another(
+    connection: Connection, machine: SimulatedMachine, share: Share
+) -> None:
+    take(connection, plain(), share)
+    machine.break_chain(machine.database("Orders"))  # SIMPLE and back to FULL
+    take(connection, plain(copy_only=True), share)
+    with pytest.raises(Refusal) as refused:
+        take(connection, plain(kind=Kind.LOG), share)
+    assert refused.value.code == "NoLogChain" and "copy-only" in refused.value.remedy
+    take(connection, plain(), share)
+    assert take(connection, plain(kind=Kind.LOG), share).facts.begins_log_chain
+
+
 def test_on_a_secondary_a_copy_only_full_and_a_log_are_taken(
-    connection: Connection, machine: Machine, share: Share
+    connection: Connection, machine: SimulatedMachine, share: Share
 ) -> None:
     orders = machine.database("Orders")
     take(connection, plain(), share)  # while it was the primary
@@ -153,7 +168,7 @@ def test_a_path_that_the_server_cannot_open_is_named_with_its_words(connection: 
 
 
 def test_a_share_that_is_not_the_same_on_both_sides_is_noticed(
-    connection: Connection, machine: Machine, tmp_path: Path
+    connection: Connection, machine: SimulatedMachine, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
     for folder in (other, other / "missing"):
@@ -167,7 +182,7 @@ def test_a_share_that_is_not_the_same_on_both_sides_is_noticed(
 
 
 def test_a_file_that_is_not_what_the_server_wrote_is_noticed(
-    connection: Connection, machine: Machine, share: Share, monkeypatch: pytest.MonkeyPatch
+    connection: Connection, machine: SimulatedMachine, share: Share, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     earlier = take(connection, plain(), share)
     body = (share.folder / earlier.files[0]).read_bytes()
@@ -185,7 +200,7 @@ def test_a_file_that_is_not_what_the_server_wrote_is_noticed(
 
 
 def test_a_file_whose_header_is_not_known_here_is_described_by_msdb(
-    connection: Connection, machine: Machine, share: Share
+    connection: Connection, machine: SimulatedMachine, share: Share
 ) -> None:
     machine.version = (17, 0, 1000)  # 2025, whose files nobody has seen here
     found = take(connection, plain(), share)
@@ -197,7 +212,7 @@ def test_a_file_whose_header_is_not_known_here_is_described_by_msdb(
 
 
 @pytest.fixture
-def slow(machine: Machine) -> Machine:
+def slow(machine: SimulatedMachine) -> SimulatedMachine:
     """A backup takes about 4 seconds here."""
     machine.database("Orders").pages, machine.pace = 4096, 8 << 20
     return machine
@@ -223,11 +238,13 @@ class Background(threading.Thread):
         return self.error
 
 
-def is_running(machine: Machine) -> bool:
+def is_running(machine: SimulatedMachine) -> bool:
     return any(one.request for one in list(machine.sessions.values()))
 
 
-def test_progress_is_seen_through_a_second_connection(connection: Connection, slow: Machine, share: Share) -> None:
+def test_progress_is_seen_through_a_second_connection(
+    connection: Connection, slow: SimulatedMachine, share: Share
+) -> None:
     slow.pace = 16 << 20
     seen: list[float] = []
     found = take(connection, plain(), share, progress=seen.append)
@@ -236,7 +253,7 @@ def test_progress_is_seen_through_a_second_connection(connection: Connection, sl
 
 
 def test_one_that_is_not_wanted_any_more_is_killed_and_leaves_nothing(
-    connection: Connection, slow: Machine, share: Share
+    connection: Connection, slow: SimulatedMachine, share: Share
 ) -> None:
     began = time.monotonic()
     with pytest.raises(Stopped):
@@ -248,7 +265,7 @@ def test_one_that_is_not_wanted_any_more_is_killed_and_leaves_nothing(
 
 
 def test_where_kill_is_not_allowed_its_connection_is_closed_instead(
-    connection: Connection, slow: Machine, share: Share
+    connection: Connection, slow: SimulatedMachine, share: Share
 ) -> None:
     slow.accounts["farshore"].kills = False
     with pytest.raises(Stopped):
@@ -257,14 +274,16 @@ def test_where_kill_is_not_allowed_its_connection_is_closed_instead(
     assert not slow.history and not list(share.folder.iterdir())
 
 
-def test_one_that_takes_too_long_is_ended(connection: Connection, slow: Machine, share: Share) -> None:
+def test_one_that_takes_too_long_is_ended(connection: Connection, slow: SimulatedMachine, share: Share) -> None:
     with pytest.raises(Refusal) as refused:
         take(connection, plain(), share, seconds=1)
     assert refused.value.code == "TookTooLong"
     assert not slow.history and not list(share.folder.iterdir())
 
 
-def test_one_that_somebody_else_kills_is_refused_as_that(connection: Connection, slow: Machine, share: Share) -> None:
+def test_one_that_somebody_else_kills_is_refused_as_that(
+    connection: Connection, slow: SimulatedMachine, share: Share
+) -> None:
     work = Background(lambda: take(connection, plain(), share))
     until(lambda: is_running(slow))
     next(one for one in slow.sessions.values() if one.request).killed.set()
@@ -274,7 +293,7 @@ def test_one_that_somebody_else_kills_is_refused_as_that(connection: Connection,
 
 
 def test_a_server_that_dies_in_the_middle_is_noticed_and_its_half_file_removed(
-    server: Server, connection: Connection, slow: Machine, share: Share
+    server: SimulatedServer, connection: Connection, slow: SimulatedMachine, share: Share
 ) -> None:
     work = Background(lambda: take(connection, plain(), share))
     until(lambda: is_running(slow))
@@ -285,7 +304,9 @@ def test_a_server_that_dies_in_the_middle_is_noticed_and_its_half_file_removed(
     assert not slow.history
 
 
-def test_two_backups_of_one_database_do_not_run_at_once(connection: Connection, slow: Machine, share: Share) -> None:
+def test_two_backups_of_one_database_do_not_run_at_once(
+    connection: Connection, slow: SimulatedMachine, share: Share
+) -> None:
     work = Background(lambda: take(connection, plain(), share))
     until(lambda: is_running(slow))
     with pytest.raises(Refusal) as refused:

@@ -20,8 +20,8 @@ from demo import mtf
 from demo.mtf import Backup
 from demo.tape import Media
 
-FULL, BULK_LOGGED, SIMPLE = "FULL", "BULK_LOGGED", "SIMPLE"
-DISK, VIRTUAL, URL = 2, 7, 9
+FULL, SIMPLE = "FULL", "SIMPLE"
+DISK, VIRTUAL = 2, 7
 SYSTEM = ("master", "tempdb", "model", "msdb")
 FIRST_USER_SESSION = 51
 

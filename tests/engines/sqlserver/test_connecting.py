@@ -267,7 +267,7 @@ def test_a_server_that_never_lets_in_is_given_up_within_the_deadline(
     with listening(behave) as port:
         began = time.monotonic()
         assert refused(Connection("127.0.0.1", port, "farshore", "x")).code == code
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
 
 
 def test_a_question_is_heard_out_and_an_error_behind_its_rows_is_not_lost(connection: Connection) -> None:

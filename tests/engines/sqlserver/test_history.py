@@ -86,7 +86,7 @@ def test_ten_thousand_rows_are_read_by_cursor_in_pages_that_cut_no_set(
     assert [one.number for one in found] == list(range(1, 10_001))
     assert all(len(one.devices) == one.facts.family_count for one in found)
     assert {len(one.devices) for one in found} == {1, 3}
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 120
     page = read_history(connection, after=9_990, most=4)
     assert [one.number for one in page.sets] == [9_991, 9_992, 9_993, 9_994] and not page.is_last
     striped = read_history(connection, after=9_898, most=2).sets[-1]

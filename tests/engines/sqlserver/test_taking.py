@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -255,10 +254,8 @@ def test_progress_is_seen_through_a_second_connection(
 def test_one_that_is_not_wanted_any_more_is_killed_and_leaves_nothing(
     connection: Connection, slow: SimulatedMachine, share: Share
 ) -> None:
-    began = time.monotonic()
     with pytest.raises(Stopped):
         take(connection, plain(), share, stop=lambda: is_running(slow))
-    assert time.monotonic() - began < 5
     assert not slow.history and not list(share.folder.iterdir())
     until(lambda: not slow.sessions)
     assert not slow.database("Orders").is_busy

@@ -90,7 +90,8 @@ class Engine(Protocol):
     what the server keeps for it and `receiver_lag` says how many bytes that is. `restore`, `start_again`, `discard`
     make and unmake a restored server, of the versions that `startable_versions` names ("17" is every 17.x); `take_over`
     starts one at the address that was another's, from then on. `restore_beside` adds databases to a server that is
-    there. `check`, `count_rows` and `ask` (one value to one question, as text) look into it. `restore_by_hand` says how
+    there. `check`, `count_rows` and `ask` (one value to one question, as text) look into it. `login_script` is what an
+    administrator runs to let Farshore in with no more rights than it uses. `restore_by_hand` says how
     the files of a set, by their names, are restored without us.
     """
 
@@ -150,6 +151,9 @@ class Engine(Protocol):
 
     @property
     def ask(self) -> Callable[..., str] | None: ...
+
+    @property
+    def login_script(self) -> Callable[..., str] | None: ...
 
     @property
     def restore_by_hand(self) -> Callable[[SetFacts, Sequence[str]], str]: ...
@@ -232,6 +236,10 @@ class EnginePackage:
     @property
     def ask(self) -> Callable[..., str] | None:
         return self._verb("ask")
+
+    @property
+    def login_script(self) -> Callable[..., str] | None:
+        return self._verb("login_script")
 
     @property
     def restore_by_hand(self) -> Callable[[SetFacts, Sequence[str]], str]:

@@ -1,6 +1,26 @@
-"""SQL Server: native backup files, read by their own headers (`sqlserver.md`)."""
+"""SQL Server: native backup files, read by their own headers, and servers asked over the wire (`sqlserver.md`)."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from backups.engines.facts import Connection, ServerFacts
 from backups.engines.sqlserver.checksums import Verifier
 from backups.engines.sqlserver.reader import inspect
 
-__all__ = ["Verifier", "inspect"]
+__all__ = ["Verifier", "inspect", "login_script", "probe"]
+
+
+def probe(connection: Connection, **more: Any) -> ServerFacts:
+    """See `server.probe`; the driver is imported only by whoever asks a server."""
+    from backups.engines.sqlserver import server
+
+    return server.probe(connection, **more)
+
+
+def login_script(login: str, databases: Iterable[str], **more: Any) -> str:
+    """See `rights.script_for`."""
+    from backups.engines.sqlserver import rights
+
+    return rights.script_for(login, databases, **more)

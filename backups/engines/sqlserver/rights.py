@@ -1,0 +1,61 @@
+"""The script that makes a login for Farshore: what each right is for, and nothing beyond (`sqlserver.md` §3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from backups.engines.sqlserver.connecting import quoted_name
+
+FINER_RIGHTS_SINCE = 16  # 2022
+HISTORY_TABLES = ("backupset", "backupmediaset", "backupmediafamily")
+
+
+def script_for(login: str, databases: Iterable[str], *, major: int = 0, restores: bool = False) -> str:
+    """Return T-SQL that an administrator reads, completes with a password and runs; safe to run again.
+
+    `major` 0: a version that is not known yet. `restores`: the server is one that backups are restored on.
+    """
+    name = quoted_name(login)
+    text = login.replace("'", "''")
+    lines = [
+        "-- What Farshore needs on this server, and no more. It is never a sysadmin.",
+        "USE [master];",
+        f"IF SUSER_ID(N'{text}') IS NULL",
+        f"    CREATE LOGIN {name} WITH PASSWORD = N'<choose one>', DEFAULT_DATABASE = [master];",
+        "-- Sizes, availability groups, encryption, and how far a backup is:",
+        *_sees_state(name, major),
+        "-- To end a backup of its own that is no longer wanted (without it, its connection is closed instead):",
+        f"GRANT ALTER ANY CONNECTION TO {name};",
+        *([f"ALTER SERVER ROLE [dbcreator] ADD MEMBER {name}; -- restores new databases"] if restores else []),
+        "",
+        "-- The history of backups:",
+        "USE [msdb];",
+        *_user(text, name),
+        *(f"GRANT SELECT ON dbo.{table} TO {name};" for table in HISTORY_TABLES),
+    ]
+    for database in databases:
+        lines += [
+            "",
+            f"USE {quoted_name(database)};",
+            *_user(text, name),
+            f"ALTER ROLE [db_backupoperator] ADD MEMBER {name};",
+        ]
+    lines += [
+        "",
+        "-- Secondaries of an availability group: create the login there with the same SID",
+        "-- (SELECT sid FROM sys.server_principals on the primary); the databases bring their users along.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _sees_state(name: str, major: int) -> list[str]:
+    if major >= FINER_RIGHTS_SINCE:
+        return [
+            f"GRANT VIEW SERVER PERFORMANCE STATE TO {name};",
+            f"GRANT VIEW SERVER SECURITY STATE TO {name};",
+        ]
+    return [f"GRANT VIEW SERVER STATE TO {name};"]
+
+
+def _user(text: str, name: str) -> list[str]:
+    return [f"IF USER_ID(N'{text}') IS NULL", f"    CREATE USER {name} FOR LOGIN {name};"]

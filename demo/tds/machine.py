@@ -1,0 +1,265 @@
+"""What the simulated server is: its databases, their logs' clocks, what msdb remembers, who may log in, who works.
+
+Nothing in it stores data of anybody; a "database" is a size, a recovery model and a place in its log.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+from backups.engines.facts import Kind
+from demo import mtf
+from demo.mtf import Backup
+from demo.tape import Media
+
+FULL, SIMPLE = "FULL", "SIMPLE"
+DISK, VIRTUAL = 2, 7
+SYSTEM = ("master", "tempdb", "model", "msdb")
+FIRST_USER_SESSION = 51
+
+
+@dataclass
+class Account:
+    """A login and what it may do; `backs_up` None: every database."""
+
+    password: str
+    backs_up: frozenset[str] | None = None
+    sees_state: bool = True
+    kills: bool = True
+    reads_history: bool = True
+    is_sysadmin: bool = False
+    creates: bool = True
+
+    def may_back_up(self, database: str) -> bool:
+        return self.is_sysadmin or self.backs_up is None or database in self.backs_up
+
+
+@dataclass
+class Database:
+    """One database. `reached` is where its log is now, `logged` where its next log backup begins (None: no chain)."""
+
+    name: str
+    number: int
+    recovery_model: str = FULL
+    state: str = "ONLINE"
+    pages: int = 64
+    reached: int = mtf.lsn(40)
+    logged: int | None = None
+    chain_start: int = 0
+    base: Backup | None = None
+    family_guid: UUID = field(default_factory=uuid4)
+    fork_guid: UUID | None = None
+    thumbprint: bytes | None = None
+    group: UUID | None = None
+    is_primary: bool = True
+    is_preferred: bool = True
+    is_busy: bool = False
+    restoring: Any = None
+    stopped_at: datetime | None = None
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def fork(self) -> UUID:
+        return self.fork_guid or self.family_guid
+
+    @property
+    def is_secondary(self) -> bool:
+        return self.group is not None and not self.is_primary
+
+    def work(self, steps: int = 1) -> None:
+        """Something is written to it: its log moves on."""
+        self.reached += steps * 10**15
+
+
+@dataclass(frozen=True)
+class Family:
+    """One device that a backup went to."""
+
+    device: str
+    device_type: int = DISK
+    sequence: int = 1
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """One row of msdb.dbo.backupset with its media and devices."""
+
+    id: int
+    backup: Backup
+    media_id: int
+    media_guid: UUID
+    families: tuple[Family, ...]
+    user: str
+    position: int = 1
+    compressed: bool = False
+    is_snapshot: bool = False
+    is_damaged: bool = False
+    recovery_model: str = FULL
+    compressed_bytes: int = 0
+    time_zone: int | None = 0
+
+
+@dataclass
+class Request:
+    """A statement that takes a while, as sys.dm_exec_requests shows it."""
+
+    command: str
+    database: Database
+    percent: float = 0
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass
+class Session:
+    """One connection that has logged in."""
+
+    number: int
+    user: str
+    account: Account
+    program: str = ""
+    client: str = ""
+    database: str = "master"
+    request: Request | None = None
+    transaction: int = 0
+    killed: threading.Event = field(default_factory=threading.Event)
+
+
+class SimulatedMachine:
+    """One simulated SQL Server. `shares` maps how the server calls a folder to where it is on this machine.
+
+    `pace`: bytes a second that a backup writes, None for as fast as it can.
+    """
+
+    def __init__(
+        self,
+        name: str = "SQL-SIMULATION",
+        *,
+        version: tuple[int, int, int] = (15, 0, 4430),
+        edition: str = "Developer Edition (64-bit)",
+        time_zone: int = 0,
+        pace: int | None = None,
+    ) -> None:
+        self.name, self.version, self.edition, self.time_zone, self.pace = name, version, edition, time_zone, pace
+        self.free_bytes = 2**50
+        self.routes_to: tuple[str, int] | None = None  # as a listener with read-only routing does
+        self.accounts: dict[str, Account] = {}
+        self.databases: dict[str, Database] = {}
+        self.shares: dict[str, Path] = {}
+        self.history: list[Remembered] = []
+        self.on_media: dict[str, list[Backup]] = {}
+        self.media_of_device: dict[str, tuple[Media, ...]] = {}
+        self.sessions: dict[int, Session] = {}
+        self.lock = threading.RLock()
+        self._ids = itertools.count(1)
+        self._numbers, self._media = itertools.count(FIRST_USER_SESSION), itertools.count(1)
+        for name_of_system in SYSTEM:
+            self.add(name_of_system, recovery_model=SIMPLE)
+
+    @property
+    def product_version(self) -> str:
+        return ".".join(map(str, (*self.version, 1)))
+
+    def add(self, name: str, **more: object) -> Database:
+        with self.lock:
+            found = Database(name, next(self._ids), **more)
+            self.databases[name.casefold()] = found
+            return found
+
+    def database(self, name: str) -> Database | None:
+        return self.databases.get(name.casefold())
+
+    def login(self, name: str, password: str, **rights: object) -> Account:
+        self.accounts[name.casefold()] = Account(password, **rights)
+        return self.accounts[name.casefold()]
+
+    def share(self, called: str, folder: Path) -> None:
+        """Let the server see a folder under a name of its own, such as \\\\files\\sql."""
+        self.shares[called.rstrip("\\/")] = folder
+
+    def path_of(self, device: str) -> Path | None:
+        """Where a device's file is on this machine; None when the server would not find its folder."""
+        for called, folder in self.shares.items():
+            if device.casefold().startswith((f"{called}\\".casefold(), f"{called}/".casefold())):
+                rest = device[len(called) + 1 :].replace("\\", "/").split("/")
+                return None if ".." in rest else folder.joinpath(*rest)
+        return None
+
+    @contextmanager
+    def entered(self, user: str, account: Account, program: str, client: str) -> Iterator[Session]:
+        with self.lock:
+            session = Session(next(self._numbers), user, account, program, client)
+            self.sessions[session.number] = session
+        try:
+            yield session
+        finally:
+            with self.lock:
+                self.sessions.pop(session.number, None)
+
+    def next_media(self) -> int:
+        return next(self._media)
+
+    def remember(self, backup: Backup, families: tuple[Family, ...], user: str, **more: object) -> Remembered:
+        """Add a row to msdb, as every backup does that ends well."""
+        with self.lock:
+            media_id = more.pop("media_id", 0) or self.next_media()
+            media_guid = more.pop("media_guid", None) or mtf.media_of(backup).guid
+            row = Remembered(len(self.history) + 1, backup, media_id, media_guid, families, user, **more)
+            self.history.append(row)
+            return row
+
+    # What backups do to a database
+
+    def describe(self, database: Database, kind: Kind, *, copy_only: bool, checksum: bool, name: str) -> Backup:
+        """Say what a backup of the database would be now; nothing changes before `taken`."""
+        at = datetime.now(UTC).replace(microsecond=0)
+        more = {
+            "set_guid": uuid4(),
+            "fork_guid": database.fork,
+            "copy_only": copy_only,
+            "checksum": checksum,
+            "name": name,
+            "version": self.version,
+            "time_zone": self.time_zone,
+        }
+        chain_start = database.chain_start
+        if kind is Kind.FULL:
+            begins = database.logged is None and not copy_only and database.recovery_model != SIMPLE
+            chain_start = database.reached if begins else chain_start
+            seed = f"{self.name}/{database.name}"
+            taken = mtf.full(
+                database.name, server=self.name, first=database.reached, started_at=at, pages=database.pages, seed=seed
+            )
+            base_lsn = database.base.checkpoint if database.base else 0
+            more |= {"base": base_lsn}
+        elif kind is Kind.DIFFERENTIAL:
+            taken = mtf.differential(database.base, first=database.reached, started_at=at)
+            more |= {"base_guid": database.base.set_guid}
+        else:
+            base = database.base or mtf.full(database.name, server=self.name, started_at=at)
+            taken = mtf.log(base, first=database.logged, last=database.reached, started_at=at)
+            more |= {"base": base.checkpoint, "base_guid": UUID(int=0)}
+        said = replace(taken, **more, family_guid=database.family_guid, chain_start=chain_start)
+        return replace(said, finished_at=at + timedelta(seconds=1 + mtf.size_of(said) // (self.pace or 2**40)))
+
+    def taken(self, database: Database, backup: Backup) -> None:
+        """A backup ended well: the log's clock moves, and later backups stand on this one."""
+        database.reached = max(database.reached, backup.last)
+        if backup.kind is Kind.LOG and not backup.copy_only:
+            database.logged = backup.last
+            return
+        if backup.kind is Kind.FULL and not backup.copy_only:
+            database.base = backup
+            if database.logged is None and database.recovery_model != SIMPLE:
+                database.logged, database.chain_start = backup.first, backup.first
+
+    def break_chain(self, database: Database) -> None:
+        """As ALTER DATABASE … SET RECOVERY SIMPLE does it."""
+        database.logged = None

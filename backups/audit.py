@@ -222,6 +222,9 @@ def wrong_spans() -> Iterator[str]:
         yield f"span {span.pk} is open though its copy is {span.copy.state}"
     for span in open_spans.filter(copy__expires_at__lt=at - SLACK):
         yield f"span {span.pk} is open past its copy's expiry"
+    after = StorageSpan.objects.filter(ended_at__gt=F("copy__deleted_at"))
+    for span in after.exclude(ended_at=F("began_at")):  # an empty one: the clock was set back
+        yield f"span {span.pk} goes on after its copy was deleted"
     charged = Copy.objects.filter(state=CopyState.COMPLETED).filter(Q(expires_at=None) | Q(expires_at__gt=at))
     for copy in charged.exclude(spans__ended_at=None, spans__isnull=False):
         yield f"copy {copy.pk} is completed and nobody meters it"

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 from django.db import connection
 
+from billing.metering import OF_INSTANCES
 from billing.pace import second_of
 
 # Bytes are split as in the meter, so that no product leaves a bigint. A copy without a date is held: charged on and on.
@@ -40,7 +41,6 @@ SELECT policy.instance_id, policy.source_region_id, store.region_id, groups.stre
  GROUP BY 1, 2, 3, 4
  ORDER BY 1, 2, 3, 4
 """
-ONLY = "AND copy.policy_id IN (SELECT id FROM backups_copypolicy WHERE instance_id = ANY(%(instances)s::bigint[]))"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def stored_ahead(edges: Sequence[datetime], instances: list[int] | None) -> list
     begin, end = edges[0], edges[-1]
     asked = {"begin": begin, "end": end, "edges": list(edges), "second": second_of(begin), "instances": instances}
     with connection.cursor() as cursor:
-        cursor.execute(OPEN.format(only="" if instances is None else ONLY), asked)
+        cursor.execute(OPEN.format(only="" if instances is None else OF_INSTANCES), asked)
         rows = cursor.fetchall()
     return [
         Ahead(pk, source, to, stretch - 1, int(held), int(size), int(quantity))

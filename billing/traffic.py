@@ -16,7 +16,7 @@ from typing import Any
 
 from django.db import connection
 
-from billing.metering import ALL, first_copy
+from billing.metering import ALL, OF_INSTANCES, first_copy
 
 REPLACES_A_DAMAGED_ONE = """EXISTS (
     SELECT FROM backups_copy former WHERE former.verification = 'damaged' AND former.set_id = copy.set_id
@@ -57,8 +57,7 @@ SELECT arrived.began_at, policy.instance_id, policy.source_region_id, store.regi
 """
 IN_MONTH = "began_at >= %(begin)s AND began_at < %(end)s"
 # The copy's own moment spares looking for the spans of all that came before the month.
-ONLY = """AND copy.completed_at >= %(begin)s AND copy.completed_at < %(end)s
-    AND copy.policy_id IN (SELECT id FROM backups_copypolicy WHERE instance_id = ANY(%(instances)s::bigint[]))"""
+ONLY = f"AND copy.completed_at >= %(begin)s AND copy.completed_at < %(end)s {OF_INSTANCES}"
 # What of an attempt counts: nothing where it was given up, or took a damaged object's place.
 COUNTS = "CASE WHEN sent.verified_at IS NULL OR sent.replaces_id IS NOT NULL THEN 0 ELSE sent.size END"
 RESENT = f"""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import User
 
-from backups import cleaning, fleet, planning, policies, purging, replication, retention, source_gone, watch
+from backups import audit, cleaning, fleet, planning, policies, purging, replication, retention, source_gone, watch
 from backups.events import By
 from backups.models import Alert, Copy, CopyState, Event, Instance, Pin, StorageSpan, Transfer
 from regions.models import Store
@@ -312,6 +312,21 @@ def test_bytes_go_between_24_and_25_hours_after_expiry(world: World, time_machin
     assert Transfer.objects.get(copied_files__copy=expired).state == Transfer.State.DELETED
     assert Event.objects.get(kind="copy.deleted").data["copy"] == expired.pk
     assert (world.folder / TARGET / Copy.objects.get(state="completed").manifest_key).exists()
+
+
+def test_the_audit_finds_a_charge_that_goes_on_after_the_delete(
+    world: World, time_machine: TimeMachine, expired: Copy
+) -> None:
+    """I11: an instance's month looks at no copy that was deleted before it."""
+    time_machine.forward(days=1)
+    world.sweep()
+    deleted = now(expired)
+    assert deleted.state == CopyState.DELETED and list(audit.wrong_spans()) == []
+    [span] = StorageSpan.objects.filter(copy=deleted)
+    StorageSpan.objects.filter(pk=span.pk).update(ended_at=deleted.deleted_at)
+    assert list(audit.wrong_spans()) == []
+    StorageSpan.objects.filter(pk=span.pk).update(ended_at=deleted.deleted_at + timedelta(seconds=1))
+    assert list(audit.wrong_spans()) == [f"span {span.pk} goes on after its copy was deleted"]
 
 
 @pytest.mark.parametrize(("lag", "goes"), [(300, True), (-300, True), (301, False), (-301, False)])

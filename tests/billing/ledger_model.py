@@ -332,7 +332,10 @@ class Writer:
         self.model.plans.append((at, gigabytes))
 
 
-def told(begin: datetime, at: datetime, ground: Ground) -> dict[Key, tuple[int, int, int | None]]:
+Told = dict[Key, tuple[int, int, int | None]]
+
+
+def told(begin: datetime, at: datetime, ground: Ground, only: Instance | None = None) -> Told:
     names = {ItemCode.STORAGE: "storage", ItemCode.TRAFFIC: "traffic", ItemCode.DOWNLOAD: "download"}
     homes = {instance.pk: number for number, instance in enumerate(ground.instances)}
     return {
@@ -341,7 +344,7 @@ def told(begin: datetime, at: datetime, ground: Ground) -> dict[Key, tuple[int, 
             line.charged,
             None if line.amount is None else int(line.amount * 100),
         )
-        for line in statements.statement(begin, at).lines
+        for line in statements.statement(begin, at, only and Instance.objects.filter(pk=only.pk)).lines
         if line.quantity
     }
 
@@ -363,6 +366,8 @@ def hold(ground: Ground, drawn: dict[str, Any]) -> None:
         write(fact)
     expected = {begin: writer.model.lines(begin, min(month_end(begin), now)) for begin in (FEB, MARCH, APRIL)}
     assert {begin: told(begin, now, ground) for begin in expected} == expected, "while all is open"
+    each = [told(MARCH, now, ground, only) for only in ground.instances]
+    assert each[0] | each[1] == expected[MARCH], "each instance by itself"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clock, "now", lambda: now)
         closing.close_due()

@@ -57,6 +57,10 @@ def a_span_runs_on_past_its_month(patch: pytest.MonkeyPatch) -> None:
     reworded(patch, metering, "SUM", ("least(%(end)s, CASE", "coalesce(CASE"))
 
 
+def an_instance_forgets_what_was_deleted_since(patch: pytest.MonkeyPatch) -> None:
+    reworded(patch, metering, "OF_INSTANCES", ("OR copy.deleted_at > %(begin)s", ""))
+
+
 def a_span_counts_from_before_its_month(patch: pytest.MonkeyPatch) -> None:
     reworded(patch, metering, "SUM", ("greatest(span.began_at, %(begin)s)", "span.began_at"))
 
@@ -161,6 +165,7 @@ def world(*copies: World, downloads: tuple[Any, ...] = (), bought: tuple[Any, ..
 PLANTED = {
     a_span_runs_on_past_its_month: world(copied(20, 100, stays=20)),
     a_span_counts_from_before_its_month: world(copied(20, 100, stays=20)),
+    an_instance_forgets_what_was_deleted_since: world(copied(33, 100, "copied anew", stays=9)),
     an_unswept_copy_is_charged_past_its_date: world(copied(3, 100, "swept late")),
     what_was_given_up_is_charged: world(copied(3, 100, "aborted", faults=[GB])),
     what_replaces_a_damaged_copy_is_charged_again: world(copied(3, 100, "copied anew")),

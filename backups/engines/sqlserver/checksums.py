@@ -14,11 +14,13 @@ from typing import Any
 from backups.engines.sqlserver.blocks import BLOCK_HEADER, STREAM_HEADER, Stream, aligned, parse_block, parse_stream
 from backups.engines.sqlserver.chunks import ChunkWalk
 from backups.engines.sqlserver.compressed import COMPRESSED, ENCRYPTED, MAGIC, VERSION
+from backups.engines.sqlserver.saying_no import UNKNOWN_LAYOUT
 from backups.engines.sqlserver.sectors import Sectors
 from regions.refusals import Refusal
 
 _DATA, _LOG = "MQDA", "MQTL"
 _PREFIX = 2
+_ASK_THE_SERVER = "It may be damaged; only a server can tell (RESTORE VERIFYONLY)."
 _CHUNKS_IN_ORDER = (
     "All {} chunks follow each other to the end, and the headers in them are in order; the compressed data in them"
     " carries checksums of an unknown kind, which are not compared."
@@ -80,7 +82,10 @@ class Verifier:
                 self._chunks.feed(view)
                 self._opaque = self._chunks.opaque
         except Refusal as refusal:
-            self._damage = refusal.sentence
+            if self._chunks and refusal.code == UNKNOWN_LAYOUT:
+                self._opaque = f"{refusal.sentence} {_ASK_THE_SERVER}"
+            else:
+                self._damage = refusal.sentence
         self.position += len(view)
 
     def verdict(self) -> Verdict:

@@ -12,7 +12,7 @@ from base64 import b85decode, b85encode
 from typing import Any
 
 from backups.engines.sqlserver.blocks import BLOCK_HEADER, STREAM_HEADER, Block, parse_block, parse_stream
-from backups.engines.sqlserver.saying_no import damaged, truncated
+from backups.engines.sqlserver.saying_no import damaged, unknown_layout
 from backups.engines.sqlserver.sectors import SECTOR
 from backups.engines.sqlserver.xca import TABLE_SIZE, expand, first_symbol, is_table
 from regions.refusals import Refusal
@@ -36,7 +36,8 @@ _MOST_PADDING = 1 << 20
 class ChunkWalk:
     """Takes one compressed file from byte `position` on, inside the container's own header.
 
-    Raises Refusal where the file is damaged; `opaque` says why the rest cannot be looked into, "" while it can.
+    Raises Refusal where a header fails its checksum, and with the code UnknownLayout where something does not fit: that
+    is no proof of damage. `opaque` says why the rest cannot be looked into, "" while it can.
     """
 
     def __init__(self, position: int) -> None:
@@ -105,14 +106,14 @@ class ChunkWalk:
         elif mark & 0xF0 == 0x20:
             self._hold("unknown", _LOOKAHEAD + _NEARBY)
         elif mark == 0:
-            raise truncated(f"nothing is written at byte {self._begin} yet")
+            raise unknown_layout(f"nothing is written at byte {self._begin}")
         else:
-            raise damaged(f"no chunk begins at byte {self._begin}")
+            raise unknown_layout(f"no chunk begins at byte {self._begin}")
 
     def _header(self) -> None:
         _, sectors, self._size = struct.unpack_from("<BBH", self._held)
         if not sectors or self._size < _LEAST_BODY:
-            raise damaged(f"the chunk at byte {self._begin} has an impossible size")
+            raise unknown_layout(f"the chunk at byte {self._begin} has an impossible size")
         self._hold("opening", CHUNK_HEADER + min(self._size, _OPENING))
 
     def _opening(self) -> None:
@@ -123,7 +124,7 @@ class ChunkWalk:
         except ValueError as wrong:
             raise self._unexpandable(wrong) from wrong
         if self._due and name != self._due.encode():
-            raise damaged(f"the chunk at byte {self._begin} does not begin with the {self._due} block")
+            raise unknown_layout(f"the chunk at byte {self._begin} does not begin with the {self._due} block")
         self._due = ""
         if name in _BLOCKS:
             whole = name not in _BLOCKS_OF_DATA
@@ -151,12 +152,12 @@ class ChunkWalk:
         self._skip(self._begin + CHUNK_HEADER + self._size)
 
     def _unexpandable(self, why: ValueError) -> Refusal:
-        return damaged(f"the chunk at byte {self._begin} cannot be expanded ({why})")
+        return unknown_layout(f"the chunk at byte {self._begin} cannot be expanded ({why})")
 
     def _filemark(self) -> None:
         block = parse_block(self._held, self._begin)
         if not block.is_filemark:
-            raise damaged(f"a {block.kind} block outside the chunks, at byte {self._begin}")
+            raise unknown_layout(f"a {block.kind} block outside the chunks, at byte {self._begin}")
         self._due = _BEHIND_FILEMARK.get(self._last_block, "ESET")
         self._last_block, self._closed = "", self._last_block == "ESET"
         self._skip(block.first_stream)
@@ -165,7 +166,7 @@ class ChunkWalk:
         """A record of a kind never seen is no damage, when it has the shape of a chunk's header (a zero word before the
         checksum) and no chunk begins so close that some bytes must have come in between."""
         if any(self._held[20:24]) or any(_is_chunk(self._held[offset:]) for offset in range(1, _NEARBY)):
-            raise damaged(f"no chunk begins at byte {self._begin}")
+            raise unknown_layout(f"no chunk begins at byte {self._begin}")
         self.opaque = f"The record at byte {self._begin} is of a kind not known here ({self._held[0]:#04x})."
 
     # ---- padding
@@ -184,10 +185,10 @@ class ChunkWalk:
             self._go_on(at + told, self._held[told:])
             return
         if _has_filemark_inside(self._held, sector):
-            raise damaged(f"bytes are lost or added before byte {self.position}")
+            raise unknown_layout(f"bytes are lost or added before byte {self.position}")
         rest, has_chunk = self._held[sector:], _has_chunk_inside(self._held, sector)
         if self._last_block in _BEHIND_FILEMARK and (_is_chunk(rest) or has_chunk and at > self._begin):
-            raise damaged(f"the filemark before byte {at + sector} is missing")
+            raise unknown_layout(f"the filemark before byte {at + sector} is missing")
         if has_chunk:
             self.opaque = f"The chunks behind the padding at byte {self._begin} are laid out in a way not known here."
         elif _is_filemark(rest) or _is_chunk(rest):

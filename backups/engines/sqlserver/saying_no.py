@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from regions.refusals import Refusal
 
+UNKNOWN_LAYOUT = "UnknownLayout"
 _ASK_MSDB = "Let the server's msdb name this set, or back up again into a new file."
 
 
@@ -52,7 +53,7 @@ def unknown_kind(kind: str) -> Refusal:
 
 
 def unknown_layout(what: str) -> Refusal:
-    return Refusal("UnknownLayout", f"The file is laid out in a way not known here: {what}.", _ASK_MSDB)
+    return Refusal(UNKNOWN_LAYOUT, f"The file is laid out in a way not known here: {what}.", _ASK_MSDB)
 
 
 def unknown_time_zone() -> Refusal:

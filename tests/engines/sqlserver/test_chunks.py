@@ -18,6 +18,7 @@ FILE = compressed_file(mtf.full(pages=12))
 MANY_NAMES = compressed_file(mtf.full(files=tuple(mtf.DataFile(f"f{n}", f"D:\\{n}.ndf", 1, n) for n in range(1, 60))))
 CHUNKS = list(chunks_in(FILE))
 FIRST = CHUNKS[0].position
+NO_CLAIM = (Level.NOT_INSPECTABLE, Level.DAMAGED)  # what does not fit is no damage yet: see docs/decisions/0073
 
 
 def verdict_of(file: bytes, *, piece: int = 1 << 20) -> Verdict:
@@ -73,14 +74,14 @@ def test_a_file_cut_short_is_damaged(end):
 @settings(max_examples=150, deadline=None)
 @given(st.integers(FIRST, len(FILE) - 1), st.integers(1, 600))
 def test_bytes_that_are_lost_are_missed(at, count):
-    assert verdict_of(FILE[:at] + FILE[at + count :]).level is Level.DAMAGED
+    assert verdict_of(FILE[:at] + FILE[at + count :]).level in NO_CLAIM
 
 
 @settings(max_examples=150, deadline=None)
 @example(CHUNKS[2].position, b"\x27\0\0\0\0")
 @given(st.integers(FIRST, len(FILE) - 1), st.binary(min_size=1, max_size=600))
 def test_bytes_that_are_added_are_noticed(at, more):
-    assert verdict_of(FILE[:at] + more + FILE[at:]).level is Level.DAMAGED
+    assert verdict_of(FILE[:at] + more + FILE[at:]).level in NO_CLAIM
 
 
 @settings(max_examples=150, deadline=None)
@@ -88,7 +89,7 @@ def test_bytes_that_are_added_are_noticed(at, more):
 def test_a_chunk_that_lies_about_its_size_breaks_the_chain(chunk, size):
     if size != chunk.size:
         lie = FILE[: chunk.position + 2] + struct.pack("<H", size) + FILE[chunk.position + 4 :]
-        assert verdict_of(lie).level is Level.DAMAGED
+        assert verdict_of(lie).level in NO_CLAIM
 
 
 @pytest.mark.parametrize("chunk", [CHUNKS[0], CHUNKS[2], CHUNKS[3]])
@@ -101,15 +102,15 @@ def test_a_size_that_leads_to_what_looks_like_padding_is_no_way_past_other_chunk
         assert verdict_of(lie).level is not Level.STRUCTURE, size
 
 
-def test_a_first_chunk_without_the_tape_block_is_damage():
+def test_a_first_chunk_without_the_tape_block_is_not_as_known():
     pages = chunks_of(b"\1" * 512)
-    assert verdict_of((FILE[:FIRST] + pages).ljust(0x400, b"\x24") + FILE[0x400:]).level is Level.DAMAGED
+    assert verdict_of((FILE[:FIRST] + pages).ljust(0x400, b"\x24") + FILE[0x400:]).level in NO_CLAIM
 
 
 def test_a_byte_lost_in_the_padding_moves_the_filemark_behind_it():
     """However much follows: it is not taken for padding of an unknown kind."""
     filemark = CHUNKS[1].position
-    assert verdict_of(FILE[: filemark - 1] + FILE[filemark:] + bytes(3 << 20)).level is Level.DAMAGED
+    assert verdict_of(FILE[: filemark - 1] + FILE[filemark:] + bytes(3 << 20)).level in NO_CLAIM
 
 
 @pytest.mark.parametrize("kind", ["SSET", "VOLB", "MSCI", "MSDA", "MSTL", "MSLS", "ESET"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
 from operator import attrgetter
@@ -33,44 +34,40 @@ from console.bills.tables import (
     quantity,
 )
 from console.widgets import keyset
-from console.widgets.listing import ListView
+from console.widgets.listing import Listing
 from console.widgets.statement_files import FORMS
 
 MOST_ON_PAPER = 3_000
 FILE_NAMES = {"csv": "CSV", "json": "JSON", "focus": "FOCUS"}
 
 
-class Ledger(ListView):
-    """A list of rows that are worked out and lie in memory; cursors are how many rows stand before.
-
-    `keys` says by what each sort goes.
-    """
+class OfBill(Listing):
+    """A list of a bill's tab; cursors are how many rows stand before."""
 
     filter_class = BillFilter
-    keys: Mapping[str, Callable[[Any], Any]] = {}
 
     @cached_property
     def reading(self) -> Reading:
         return Reading(self.request)
 
-    @property
-    def orders(self) -> Mapping[str, Callable[[Any], Any]]:
-        return self.keys
+    def context(self) -> dict[str, Any]:
+        return around(self.reading)
 
+
+class Ledger(OfBill):
+    """A list of rows that are worked out and lie in memory; `orders` says by what each sort goes."""
+
+    orders: Mapping[str, Callable[[Any], Any]] = {}
+
+    @abstractmethod
     def found(self) -> list[Any]:
-        raise NotImplementedError
+        """Return all rows, in any order."""
 
     def cut(self) -> keyset.Page:
         rows = self.found()
         if self.sort:
-            rows.sort(key=self.keys[self.sort.removeprefix("-")], reverse=self.sort.startswith("-"))
+            rows.sort(key=self.orders[self.sort.removeprefix("-")], reverse=self.sort.startswith("-"))
         return page_of(rows, self.request)
-
-    def _matching(self) -> HttpResponse:
-        raise Http404("Bills are not selected.")
-
-    def context(self) -> dict[str, Any]:
-        return around(self.reading)
 
 
 def page_of(rows: list[Any], request: HttpRequest) -> keyset.Page:
@@ -94,7 +91,7 @@ class MonthPage(Ledger):
     """A month: what it comes to, and split by instance, route, item code or resource group."""
 
     page_template = "bills/page.html"
-    keys = {"name": attrgetter("order"), "amount": attrgetter("known", "order")}
+    orders = {"name": attrgetter("order"), "amount": attrgetter("known", "order")}
     usual_sort = "-amount"
 
     @property
@@ -124,7 +121,7 @@ class Lines(Ledger):
     """The lines of a month, of one instance or route or whatever the filter says."""
 
     page_template = "bills/lines.html"
-    keys = {
+    orders = {
         "instance_name": lambda line: (line.instance_name.casefold(), line.instance_id, ITEMS.index(line.item)),
         "amount": lambda line: (line.amount is not None, line.amount or 0, line.quantity),
     }
@@ -143,7 +140,7 @@ class Lines(Ledger):
         return super().context() | figures(self.reading) | {"instance": instance}
 
 
-class Behind(Ledger):
+class Behind(OfBill):
     """What stands behind one line of these items."""
 
     items: Collection[ItemCode] = ()
@@ -200,13 +197,16 @@ class Copies(Behind):
         return super().context() | {"is_storage": is_storage, "adds_up": adds_up}
 
 
-class Downloads(Behind):
+class Downloads(Behind, Ledger):
     """The downloads behind one line of them, in the order in which the free quota and network plans met them."""
 
     page_template = "bills/downloads.html"
     items = (ItemCode.DOWNLOAD,)
     table_class = DownloadTable
-    keys = {"at": lambda one: (one.at, one.charge_id), "amount": lambda one: (one.amount is not None, one.amount or 0)}
+    orders = {
+        "at": attrgetter("at", "charge_id"),
+        "amount": lambda one: (one.amount is not None, one.amount or 0),
+    }
     usual_sort = "at"
 
     def found(self) -> list[Fetched]:

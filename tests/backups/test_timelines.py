@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from backups import audit, log_gaps, policies, purging, retention, windows
-from backups.models import BackupFile, BackupJob, BackupSet, CancelReason, Copy, LogGap
+from backups.models import BackupFile, BackupJob, BackupSet, CancelReason, Copy, LogGap, RestorableInterval
 from tests.backups.logs import History, copied, open_alerts
 from tests.backups.time_machine import TimeMachine
 from tests.backups.world import OTHER, TARGET, World
@@ -122,6 +122,22 @@ def test_a_former_primary_s_logs_stay_its_own_history(history: History) -> None:
     assert needed_for(history, alone) == [full, old[0], alone]
     assert needed_for(history, new[1]) == [full, old[0], *new]
     assert history.gaps == [] and breaches() == []
+
+
+def test_a_gap_of_the_new_timeline_is_none_of_a_former_primary_s_own(history: History) -> None:
+    """I7: its own history goes on past the switch; the new timeline's does not, and the audit tells them apart."""
+    history.full()
+    history.logs(1)
+    history.promoted("2", "1")
+    alone = history.log(fork="1", parent_fork="", fork_position=None, forked_at=None)
+    history.position -= 10
+    history.lost_log()
+    behind = history.log()
+    history.work()
+    assert [(gap.reached_fork, gap.fork) for gap in open_gaps(history)] == [("1", "2")]
+    assert history.windows[-1][1] == alone.finished_at and breaches() == []
+    RestorableInterval.objects.update(fork="2", reached=behind.last_position)
+    assert any("passes a gap" in sentence for _, sentence in breaches())
 
 
 def test_a_log_that_follows_on_the_new_timeline_looks_at_no_other_copy(

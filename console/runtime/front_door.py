@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 import time
@@ -37,6 +38,7 @@ def _run(command: str, rest: list[str], argv: list[str]) -> int:
         return testing.main(rest)
     bootstrap.find_environment(argv)
     places.adopt_notes(places.data_folder())
+    gc.disable()  # loading leaves nothing to collect, and is searched twice; `console.apps` turns it on again
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(argv)

@@ -14,6 +14,8 @@ from django.db.models import Case, Count, Exists, F, OuterRef, Q, When
 
 from backups import downloads, layout, log_chain, log_gaps, seals, windows
 from backups.engines import confinement
+from backups.engines.chains import ChainRules, ChainSet
+from backups.log_chain import Gap
 from backups.models import (
     ENDED,
     PENDING,
@@ -188,11 +190,17 @@ def _wrong_windows_of(instance: Instance, store: Store, database: str) -> Iterat
     computed = sorted((one.start, one.end, one.fork, one.anchor.id, one.reached or 0) for one in chain.window())
     if told != computed:
         yield f"{whose}: the stored windows are not what its copies come to"
-    begins = {one.id: chain.rules.logs_from(one) for one in chain.data}
+    anchors = {one.id: one for one in chain.data}
     for row, gap in product([row for row in rows if row.reached is not None], chain.gaps()):
-        start = begins.get(row.anchor_id)
-        if row.fork == gap.reached_fork and start is not None and start <= gap.reached < row.reached:
+        if (anchor := anchors.get(row.anchor_id)) and _passes(row, anchor, gap, chain.rules):
             yield f"{whose}: the window until {row.ended_at.isoformat()} passes a gap in the logs"
+
+
+def _passes(row: RestorableInterval, anchor: ChainSet, gap: Gap, rules: ChainRules) -> bool:
+    """Whether a window leads from before a gap to behind it; a gap between two forks is one of the second only."""
+    is_before = anchor.fork != gap.fork or gap.reached_fork == gap.fork
+    start = rules.logs_from(anchor)
+    return row.fork == gap.fork and is_before and start is not None and start <= gap.reached < row.reached
 
 
 def silent_gaps() -> Iterator[str]:

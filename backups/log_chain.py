@@ -12,12 +12,21 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from backups.engines.chains import ChainRules, ChainSet, is_placed
 from backups.engines.facts import Kind
 from backups.log_lines import Anchor, Known, Line, Run, age, known_of, lineages_of
 from regions.refusals import Refusal
+
+
+class Ends(Protocol):
+    """Where logs are missing, whoever says so: from `reached` of one fork to `begins` of the same or a later one."""
+
+    reached: int
+    begins: int
+    reached_fork: str
+    fork: str
 
 
 @dataclass(frozen=True)
@@ -200,6 +209,20 @@ def _gap(reached: _Reached, run: Run, line: Line) -> Gap:
         fork=begins.fork,
         healed_by=line.anchors[behind].data if behind < len(line.anchors) else None,
     )
+
+
+def logs_across(gap: Ends, logs: Iterable[ChainSet], rules: ChainRules) -> list[ChainSet]:
+    """Return the fewest logs that lead across a gap without a hole, in order; [] when these do not.
+
+    Give it also the log that the gap ends with: it tells which forks its own came from, on which logs may be missing.
+    """
+    line = next((line for line in known_of((), logs, rules).lines if line.fork == gap.fork), None)
+    if line is None or gap.reached_fork not in line.limits:
+        return []
+    limit = line.limits[gap.reached_fork]
+    reached = gap.reached if limit is None else min(gap.reached, limit)
+    run = next((run for run in line.runs if run.begin <= reached and run.end >= gap.begins), None)
+    return run.cover(reached, lambda stretch: stretch.last >= gap.begins) if run else []
 
 
 # ---- what a restore needs

@@ -8,11 +8,10 @@ from __future__ import annotations
 import logging
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
-from backups import default_backups, events, log_gaps, planning, retention, windows
+from backups import default_backups, events, log_chain, log_gaps, planning, retention, windows
 from backups.engines import engine_of
-from backups.engines.chains import is_placed
 from backups.events import FARSHORE
 from backups.models import BackupSet, CancelReason, CopyPolicy, CopyState, Instance, Kind, LogGap
 from regions import clock
@@ -87,25 +86,20 @@ def _begin(gap: LogGap, policy: CopyPolicy) -> str:
 
 
 def missing_at_source(gap: LogGap) -> list[BackupSet]:
-    """Return the logs that would close a gap if they were copied, oldest first; [] when the source has them not all."""
-    instance, store = gap.instance, gap.store
-    rules = engine_of(instance.engine).chain_rules
-    copies = windows.copies_of(instance, store, gap.database).filter(set__kind=Kind.LOG)
+    """Return the logs that would close a gap if they were copied, oldest first; [] when the source has them not all.
+
+    They are those of the gap's fork and of the forks that it came from.
+    """
+    rules = engine_of(gap.instance.engine).chain_rules
+    copies = windows.copies_of(gap.instance, gap.store, gap.database).filter(set__kind=Kind.LOG)
     there = copies.live().exclude(state=CopyState.DAMAGED, mend_at__isnull=False)  # it is carried again: see `mending`
     in_vain = copies.filter(cancel_reason__in=(CancelReason.SOURCE_GONE, CancelReason.EXPIRED))
-    logs = instance.sets.valid().filter(kind=Kind.LOG, database=gap.database, fork=gap.fork)
-    logs = logs.exclude(pk__in=there.values("set")).exclude(pk__in=in_vain.values("set"))
-    within = logs.filter(last_position__gte=gap.reached, first_position__lte=gap.begins)
-    found = sorted(filter(is_placed, windows.set_chain(within, rules)), key=rules.span)
-    if not found or not _closes(gap, [rules.span(one) for one in found]):
-        return []
-    sets = BackupSet.objects.select_related("instance").in_bulk([one.id for one in found])
-    return [sets[one.id] for one in found]
-
-
-def _closes(gap: LogGap, spans: list[tuple[int, int]]) -> bool:
-    reached = gap.reached
-    for first, last in spans:
-        if first <= reached:
-            reached = max(reached, last)
-    return gap.reached_fork == gap.fork and reached >= gap.begins
+    logs = gap.instance.sets.filter(kind=Kind.LOG, database=gap.database, first_position__lte=gap.begins)
+    if gap.reached_fork == gap.fork:
+        logs = logs.filter(fork=gap.fork, last_position__gte=gap.reached)
+    missing = logs.valid().exclude(pk__in=there.values("set")).exclude(pk__in=in_vain.values("set"))
+    wanted = set(missing.values_list("pk", flat=True))
+    known = logs.filter(Q(pk__in=wanted) | Q(pk__in=copies.filter(state__in=windows.THERE_OR_COMING).values("set")))
+    closing = log_chain.logs_across(gap, windows.set_chain(known, rules), rules) if wanted else []
+    sets = BackupSet.objects.select_related("instance").in_bulk(one.id for one in closing if one.id in wanted)
+    return [sets[one.id] for one in closing if one.id in sets]

@@ -148,17 +148,7 @@ def _commit(copy: Copy, transfers: list[Transfer], stored: ObjectInfo) -> None:
             raise LeaseLost
         _take_their_places(copy, transfers)
         own_bytes = sum(one.size for one in transfers if replication.is_first_to_use(copy, one, CHARGED))
-        Copy.objects.filter(pk=copy.pk).update(
-            state=CopyState.COMPLETED,
-            mend_at=None,
-            leased_until=None,
-            error="",
-            failures=0,
-            manifest_etag=stored.etag,
-            stored_bytes=own_bytes,
-            reference=verification.weakest(transfers),
-            verification=verification.level_of(transfers),
-        )
+        Copy.objects.filter(pk=copy.pk).update(mend_at=None, **replication.columns_of(transfers, stored, own_bytes))
         copy.stored_bytes, copy.state = own_bytes, CopyState.COMPLETED
         if mine.expires_at is None or mine.expires_at > at:  # else it is kept past its date, free of charge
             retention.open_span(copy, at)

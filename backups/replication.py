@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Collection
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -167,15 +168,7 @@ def _commit(copy: Copy, transfers: list[Transfer], stored: ObjectInfo) -> None:
         at = clock.now()
         own_bytes = sum(transfer.size for transfer in transfers if is_first_to_use(copy, transfer))
         won = Copy.objects.filter(pk=copy.pk, fence=copy.fence, state__in=PENDING).update(
-            state=CopyState.COMPLETED,
-            completed_at=at,
-            leased_until=None,
-            error="",
-            failures=0,
-            manifest_etag=stored.etag,
-            stored_bytes=own_bytes,
-            reference=verification.weakest(transfers),
-            verification=verification.level_of(transfers),
+            completed_at=at, **columns_of(transfers, stored, own_bytes)
         )
         if not won:
             raise LeaseLost
@@ -193,6 +186,20 @@ def _commit(copy: Copy, transfers: list[Transfer], stored: ObjectInfo) -> None:
             copy=copy.pk,
             bytes=own_bytes,
         )
+
+
+def columns_of(transfers: list[Transfer], stored: ObjectInfo, own_bytes: int) -> dict[str, Any]:
+    """Return what the row of a copy says once these bytes are proven and its manifest is `stored`."""
+    return {
+        "state": CopyState.COMPLETED,
+        "leased_until": None,
+        "error": "",
+        "failures": 0,
+        "manifest_etag": stored.etag,
+        "stored_bytes": own_bytes,
+        "reference": verification.weakest(transfers),
+        "verification": verification.level_of(transfers),
+    }
 
 
 def require_sound(transfers: list[Transfer]) -> None:

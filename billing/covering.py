@@ -39,6 +39,7 @@ class Place(NamedTuple):
 class Downloaded(NamedTuple):
     """One download over the Internet and what of it the free quota takes."""
 
+    charge_id: int
     at: datetime
     instance_id: int
     priced_from: str  # the instance's region decides the price (R-4.3)
@@ -50,17 +51,22 @@ class Downloaded(NamedTuple):
     def place(self) -> Place:
         return Place(ItemCode.DOWNLOAD, self.instance_id, self.source, "")
 
+    @property
+    def payable(self) -> int:
+        return self.bytes - self.free_bytes
+
 
 def downloads_between(begin: datetime, until: datetime, instances: list[int] | None = None) -> Iterator[Downloaded]:
     """Yield a month's downloads, each instance's in time order, with what the free quota leaves of them."""
     mine = DownloadCharge.objects.filter(address=DownloadCharge.Address.INTERNET, at__gte=begin, at__lt=until)
     wanted = mine if instances is None else mine.filter(instance__in=instances)
     used: dict[int, int] = defaultdict(int)
-    rows = wanted.order_by("instance", "at", "region", "bytes")
-    for at, instance, home, region, size in rows.values_list("at", "instance", "instance__region", "region", "bytes"):
+    rows = wanted.order_by("instance", "at", "region", "bytes", "pk")
+    for *facts, size in rows.values_list("pk", "at", "instance", "instance__region", "region", "bytes"):
+        instance = facts[2]
         free = min(size, free_left(used[instance]))
         used[instance] += size
-        yield Downloaded(at, instance, home, region, size, free)
+        yield Downloaded(*facts, size, free)
 
 
 class Stretch(NamedTuple):
@@ -71,12 +77,12 @@ class Stretch(NamedTuple):
     is_whole: bool = False
 
 
-Covered = dict[tuple[Place, datetime], int]  # bytes, by line and by the moment from which their price holds
+Covered = dict[tuple[Place, datetime], int]  # bytes, by line and by where their stretch begins; downloads': by moment
 
 
 @dataclass
 class Cover:
-    """What plans cover of a month: stretches of it whole, and the bytes of the others, traffic's by their stretch."""
+    """What plans cover of a month: of traffic stretches of it whole, and the bytes of the others; of each download."""
 
     stretches: list[Stretch]
     bytes: Covered = field(default_factory=lambda: defaultdict(int))
@@ -88,11 +94,11 @@ class Cover:
             return size if coefficient_of(price) else 0
         return self.bytes.get((place, stretch.begin), 0)
 
-    def take(self, place: Place, since: datetime, most: int) -> int:
-        """Take what is covered of a line and price off its downloads one by one; which of them bears it is all one."""
-        taken = min(most, self.bytes.get((place, since), 0))
+    def take(self, one: Downloaded) -> int:
+        """Take what is covered of a download; of several of one moment, which bears it is all one."""
+        taken = min(one.payable, self.bytes.get((one.place, one.at), 0))
         if taken:
-            self.bytes[place, since] -= taken
+            self.bytes[one.place, one.at] -= taken
         return taken
 
 
@@ -112,10 +118,10 @@ def covered(begin: datetime, until: datetime, edges: Edges, last_closed: ClosedS
     before = {plan.plan_id: plan.left for plan in prepaid}
     parts = list(_parts(begin, until, prepaid))
     cover = Cover(list(_stretches(begin, until, edges[TRAFFIC], parts)))
-    begins = edges | {TRAFFIC: [stretch.begin for stretch in cover.stretches]}
+    begins = [stretch.begin for stretch in cover.stretches]
     for use, size in (pair for part in parts for pair in part.covered):
         place = Place(use.item, use.instance_id, use.source, use.destination)
-        cover.bytes[place, start_of(begins[use.item], use.at)] += size
+        cover.bytes[place, use.at if use.item == DOWNLOAD else start_of(begins, use.at)] += size
     cover.plan_uses = plans.used_of(before, prepaid)
     return cover
 
@@ -200,7 +206,7 @@ class Hours:
         for hour, *route_and_bytes in traffic.by_hour(since, end):
             self._sums[hour].append(tuple(route_and_bytes))
         routes = {(source, to) for sums in self._sums.values() for source, to, _ in sums}
-        downloads = [one for one in downloads_between(begin, end) if one.at >= since and one.bytes > one.free_bytes]
+        downloads = [one for one in downloads_between(begin, end) if one.at >= since and one.payable]
         self._tariffs = Tariffs({TRAFFIC: routes, DOWNLOAD: {(one.priced_from, "") for one in downloads}})
         self.downloads: dict[datetime, list[Use]] = defaultdict(list)
         for one in downloads:
@@ -229,7 +235,7 @@ class Hours:
 
 
 def use_of(one: Downloaded, coefficient: int) -> Use:
-    return Use(one.at, DOWNLOAD, one.instance_id, one.source, "", one.bytes - one.free_bytes, coefficient)
+    return Use(one.at, DOWNLOAD, one.instance_id, one.source, "", one.payable, coefficient)
 
 
 def hour_of(moment: datetime) -> datetime:

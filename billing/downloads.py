@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
@@ -13,11 +12,12 @@ from django.db.models.functions import Cast, Concat
 from backups import downloads
 from backups.downloads import Handout
 from backups.events import By
-from backups.models import Copy, Download, DownloadLink, Instance, Transfer
-from billing import covering, download_fees
+from backups.models import Copy, Download, DownloadLink, Transfer
+from billing import covering, download_fees, statements
 from billing.download_fees import DownloadFee
 from billing.metering import month_of
 from billing.models import DownloadCharge
+from billing.statements import Fetched
 from regions import clock
 
 NAMED = "download {}"  # what a charge calls the meter that it is of
@@ -107,29 +107,20 @@ def breaches() -> Iterator[str]:
             yield f"download {row.pk} has counted {row.delivered_bytes} bytes, which are not those of its stretches"
 
 
-def fees_of(rows: Iterable[Download]) -> dict[int, DownloadFee]:
-    """Return, by its number, what each whole download over the Internet cost before a network plan paid for it. They
-    are of one instance."""
-    named = {NAMED.format(row.pk): row.pk for row in rows}
-    charges = list(DownloadCharge.objects.filter(link__in=named, address=Download.Address.INTERNET))
-    if not charges:
-        return {}
-    instance = Instance.objects.select_related("region").get(pk=charges[0].instance_id)
-    began, _ = month_of(min(charge.at for charge in charges))
-    return {named[link]: fee for link, fee in _reckoned(instance, began, set(named))}
+def fetched_of(rows: Iterable[Download]) -> dict[int, Fetched]:
+    """Return, by its number, each whole download over the Internet as the statement charges it (R-4.3)."""
+    named = {NAMED.format(row.pk): row.pk for row in rows if row.whole_at}
+    charges = DownloadCharge.objects.filter(link__in=named, address=Download.Address.INTERNET)
+    numbers = {charge.pk: named[charge.link] for charge in charges}
+    months = {(month_of(charge.at), charge.instance_id) for charge in charges}
+    found = (one for month, instance in months for one in statements.fetched_between(*month, instance))
+    return {numbers[one.charge_id]: one for one in found if one.charge_id in numbers}
 
 
-def _reckoned(instance: Instance, since: datetime, wanted: set[str]) -> Iterator[tuple[str, DownloadFee]]:
-    """Go through an instance's downloads in order; each month has a quota of its own."""
-    before: dict[datetime, int] = defaultdict(int)
-    counted = DownloadCharge.objects.filter(instance=instance, address=Download.Address.INTERNET, at__gte=since)
-    for charge in counted.order_by("at", "pk").iterator():
-        month, _ = month_of(charge.at)
-        if charge.link in wanted:
-            yield charge.link, _fee(instance, charge, before[month])
-        before[month] += charge.bytes
-
-
-def _fee(instance: Instance, charge: DownloadCharge, before: int) -> DownloadFee:
-    price = download_fees.price_for(instance, charge.at)
-    return download_fees.fee_of(charge.bytes, before, price.amount if price else None)
+def meters_of(charges: Iterable[DownloadCharge]) -> dict[int, Download]:
+    """Return the meter of each charge, by the charge's number; of one that no meter bears out (the audit says) none."""
+    beginning = NAMED.format("")
+    numbers = {charge.pk: charge.link.removeprefix(beginning) for charge in charges}
+    named = {pk: int(number) for pk, number in numbers.items() if number.isdecimal()}
+    found = Download.objects.select_related("user").in_bulk(named.values())
+    return {pk: found[number] for pk, number in named.items() if number in found}

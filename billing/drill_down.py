@@ -1,18 +1,20 @@
-"""The copies behind a line of storage or traffic: what each brought to it, which adds up to the line (R-4.1, R-4.2).
+"""What stands behind a line and adds up to it, to the last digit: copies, or downloads (R-4.1, R-4.2, R-4.3).
 
-The line is the sum, in SQL of its own (metering, traffic); here the same facts stand copy by copy. A test holds the two
-together to the last digit.
+A line of storage or traffic is a sum in SQL of its own (metering, traffic); here the same facts stand copy by copy, and
+a test holds the two together. Downloads are those that the statement itself adds up.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
 from django.db import connection
 
+from billing import statements
 from billing.models import ItemCode
-from billing.statements import Line
+from billing.statements import ZERO, Fetched, Line
 
 PARTS = 30
 
@@ -79,9 +81,37 @@ class Behind:
     quantity: int
 
 
+@dataclass(frozen=True)
+class Downloads:
+    """A line's downloads in time order, and what they all come to; `amount` None: one of them has no price."""
+
+    fetched: tuple[Fetched, ...]
+
+    @property
+    def quantity(self) -> int:
+        return sum(one.bytes for one in self.fetched)
+
+    @property
+    def amount(self) -> Decimal | None:
+        amounts = [one.amount for one in self.fetched]
+        return None if None in amounts else sum(amounts, ZERO)
+
+    def are(self, line: Line) -> bool:
+        """Return whether they are the line, in its bytes, what of them was not charged, and its amount."""
+        free, offset = (sum(one.free_bytes for one in self.fetched), sum(one.offset_bytes for one in self.fetched))
+        told = (line.quantity, line.free_bytes, line.offset_bytes, line.amount)
+        return (self.quantity, free, offset, self.amount) == told
+
+
 def can_be_drilled(line: Line) -> bool:
-    """Return whether copies stand behind the line; behind a download stand files that people fetched."""
-    return line.item in FACTS and line.quantity > 0
+    """Return whether something stands behind the line; what was only sent again is a sum of attempts."""
+    return line.quantity > 0
+
+
+def downloads_behind(line: Line, begin: datetime, until: datetime) -> Downloads:
+    """Return the downloads behind a line of them of the month from `begin`, charged before `until`."""
+    found = statements.fetched_between(begin, until, line.instance_id)
+    return Downloads(tuple(one for one in found if one.place.source == line.source))
 
 
 def copies_behind(line: Line, begin: datetime, until: datetime, *, skip: int = 0, most: int = PARTS) -> Behind:

@@ -7,8 +7,8 @@ shown (an instance's, a group's, a route's share) adds lines and never rounds ag
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import pairwise
@@ -21,7 +21,7 @@ from django.utils.translation import gettext
 from backups.models import Instance
 from billing import metering, plans, prices, traffic
 from billing.amounts import MILLIONTH, storage_amount, traffic_amount
-from billing.covering import Cover, Downloaded, Place, Stretch, covered, downloads_between, start_of
+from billing.covering import Cover, Downloaded, Place, Stretch, covered, downloads_between
 from billing.metering import Stored, month_of
 from billing.models import ClosedStatement, ItemCode, Price, StatementLine
 from billing.prices import Edges, Tariffs
@@ -200,11 +200,40 @@ class Account:
             if price.amount not in self.prices:
                 self.prices.append(price.amount)
 
+    def fetch(self, one: Fetched) -> None:
+        self.quantity += one.bytes
+        self.free_bytes += one.free_bytes
+        self.offset_bytes += one.offset_bytes
+        self.charge(one.charged, one.price)
+
     def amount(self, item: ItemCode) -> Decimal | None:
         """In cents, rounded once; None: charged, and there is no price."""
-        if self.is_unpriced:
-            return None
+        return None if self.is_unpriced else self.known_amount(item)
+
+    def known_amount(self, item: ItemCode) -> Decimal:
+        """In cents, rounded once; of what has a price."""
         return (storage_amount if item == ItemCode.STORAGE else traffic_amount)(self.worth, MILLIONTH)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """One download over the Internet as its line charges it: the free quota first, then network plans, then money.
+
+    `amount`: by how much its line, which is rounded, grew with it; None: charged, and there is no price.
+    """
+
+    charge_id: int
+    at: datetime
+    place: Place
+    bytes: int
+    free_bytes: int
+    offset_bytes: int
+    price: Price | None
+    amount: Decimal | None = None
+
+    @property
+    def charged(self) -> int:
+        return self.bytes - self.free_bytes - self.offset_bytes
 
 
 Accounts = dict[Place, Account]
@@ -248,7 +277,8 @@ def _reckon(
     _add_storage(accounts, stored, tariffs)
     _add_traffic(accounts, sent, tariffs, cover)
     _add_resent(accounts, traffic.resent_between(begin, until, instances))
-    _add_downloads(accounts, downloads, edges[ItemCode.DOWNLOAD], tariffs, cover)
+    for one in _fetched(downloads, tariffs, cover):
+        accounts[one.place].fetch(one)
     return Reckoning(_lines(accounts, instances), cover.plan_uses, accounts)
 
 
@@ -281,16 +311,10 @@ def _add_resent(accounts: Accounts, resent: list[Sent]) -> None:
         accounts[Place(ItemCode.TRAFFIC, line.instance_id, line.source, line.destination)].resent_bytes += line.bytes
 
 
-def _add_downloads(
-    accounts: Accounts, downloads: list[Downloaded], edges: list[datetime], tariffs: Tariffs, cover: Cover
-) -> None:
+def _fetched(downloads: Iterable[Downloaded], tariffs: Tariffs, cover: Cover) -> Iterator[Fetched]:
     for one in downloads:
-        account, payable = accounts[one.place], one.bytes - one.free_bytes
-        offset = cover.take(one.place, start_of(edges, one.at), payable)
-        account.quantity += one.bytes
-        account.free_bytes += one.free_bytes
-        account.offset_bytes += offset
-        account.charge(payable - offset, tariffs.at(ItemCode.DOWNLOAD, one.priced_from, "", one.at))
+        price = tariffs.at(ItemCode.DOWNLOAD, one.priced_from, "", one.at)
+        yield Fetched(one.charge_id, one.at, one.place, one.bytes, one.free_bytes, cover.take(one), price)
 
 
 NAMED = ("pk", "code", "name", "region", "group", "group__name")
@@ -318,6 +342,37 @@ def _line(place: Place, account: Account, named: tuple[int, str, str, str, int, 
         tuple(account.prices),
         account.amount(place.item),
     )
+
+
+# ---- the single downloads behind lines
+
+
+def fetched_between(begin: datetime, until: datetime, instance_id: int) -> list[Fetched]:
+    """Return an instance's downloads of the month that starts with `begin`, in time order, as `reckon` adds them up.
+
+    What a closed month charged can no longer move, so that they are the same before and after the closing.
+    """
+    downloads = list(downloads_between(begin, until, [instance_id]))
+    cover = _cover_of(downloads, begin, until)
+    tariffs = Tariffs({ItemCode.DOWNLOAD: {(one.priced_from, "") for one in downloads}})
+    accounts: dict[Place, Account] = defaultdict(Account)
+    return [_grown(accounts[one.place], one) for one in _fetched(downloads, tariffs, cover)]
+
+
+def _cover_of(downloads: list[Downloaded], begin: datetime, until: datetime) -> Cover:
+    """Go through the fleet's month only where plans have something to cover."""
+    if not any(one.payable for one in downloads):
+        return Cover([])
+    last_closed = ClosedStatement.objects.filter(month__lt=begin.date()).first()
+    return covered(begin, until, prices.edges(begin, until), last_closed)
+
+
+def _grown(line: Account, one: Fetched) -> Fetched:
+    """Add a download to its line, and say what that came to."""
+    before = line.known_amount(ItemCode.DOWNLOAD)
+    line.fetch(one)
+    is_known = one.price is not None or not one.charged
+    return replace(one, amount=line.known_amount(ItemCode.DOWNLOAD) - before if is_known else None)
 
 
 # ---- the month so far, for the head of the overview

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+
 from django.apps import AppConfig
 
 
@@ -12,3 +14,6 @@ class ConsoleConfig(AppConfig):
     def ready(self) -> None:
         """Whoever rings a bell through `celery.current_app` must find ours."""
         from console import celery  # noqa: F401
+
+        gc.freeze()  # what was loaded stays: no collection need ever look at it
+        gc.enable()

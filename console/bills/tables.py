@@ -8,11 +8,11 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from backups.models import BackupSet
+from backups.models import BackupSet, Download
 from billing import drill_down
 from billing.drill_down import Part
-from billing.models import ItemCode
-from billing.statements import Line, Total
+from billing.models import DownloadCharge, ItemCode
+from billing.statements import Fetched, Line, Total
 from console.bills.forms import told
 from console.bills.reading import Reading
 from console.bills.shares import Share, route_name
@@ -145,7 +145,8 @@ class LineTable(ConsoleTable):
         return route_name(self.reading, record)
 
     def render_quantity(self, record: Line) -> SafeString:
-        return format_html("{}<small>{}</small>", quantity(record.item, record.quantity), not_charged(record))
+        not_charged = words.not_charged(record.free_bytes, record.offset_bytes, record.resent_bytes)
+        return format_html("{}<small>{}</small>", quantity(record.item, record.quantity), not_charged)
 
     def render_prices(self, record: Line) -> SafeString | str:
         return format_html("{}<small>{}</small>", *price(record)) if record.prices else "—"
@@ -155,37 +156,34 @@ class LineTable(ConsoleTable):
 
 
 class DrillTable(LineTable):
-    """The same with the way to the copies behind each."""
+    """The same with the way to what stands behind each: copies, or downloads."""
 
-    copies = ActionsColumn(verbose_name=_("Copies"), attrs=ACTIONS)
+    behind = ActionsColumn(verbose_name=_("Behind it"), attrs=ACTIONS)
 
     class Meta(LineTable.Meta):
         pass
 
-    def render_copies(self, record: Line) -> SafeString | str:
+    def render_behind(self, record: Line) -> SafeString | str:
         if not drill_down.can_be_drilled(record):
             return ""
         told_of = {name: said for name, said in told(record).items() if name != "group"}
-        where = self.reading.address("copies", **told_of, group="", q="")
         names = {"item": translated(record.item.label), "name": record.instance_name}
-        label = gettext("Copies behind %(item)s of %(name)s") % names
-        return cells.button(gettext("Copies"), where, label, dialog=False)
-
-
-def not_charged(line: Line) -> str:
-    """Return what of a line the free quota and plans took, and what was sent again: in bytes, for it cost nothing."""
-    parts = (
-        (gettext("free: %(size)s"), line.free_bytes),
-        (gettext("by network plans: %(size)s"), line.offset_bytes),
-        (gettext("sent again: %(size)s"), line.resent_bytes),
-    )
-    return " · ".join(said % {"size": words.in_words(size)} for said, size in parts if size)
+        page, short, label = "copies", gettext("Copies"), gettext("Copies behind %(item)s of %(name)s") % names
+        if record.item == ItemCode.DOWNLOAD:
+            page, short, label = "downloads", gettext("Downloads"), gettext("Downloads of %(name)s, one by one") % names
+        return cells.button(short, self.reading.address(page, **told_of, group="", q=""), label, dialog=False)
 
 
 def price(line: Line) -> tuple[str, str]:
     """Return the prices that held, in their order, and for what one is paid."""
     each = ", ".join(f"${price.normalize():f}" for price in line.prices)
     return each, gettext("per GB and hour") if line.item == ItemCode.STORAGE else gettext("per GB")
+
+
+def exactly(size: int) -> SafeString:
+    """Return a size in words, and beneath it to the byte: so that a column can be added up."""
+    exact = ngettext("%(n)s byte", "%(n)s bytes", size) % {"n": words.count(size)}
+    return format_html("{}<small>{}</small>", words.size(size), exact)
 
 
 class CopyRow:
@@ -222,8 +220,7 @@ class SentTable(ConsoleTable):
         return words.moment(record.part.ended_at, seconds=True)
 
     def render_bytes(self, record: CopyRow) -> SafeString:
-        exact = ngettext("%(n)s byte", "%(n)s bytes", record.part.bytes) % {"n": words.count(record.part.bytes)}
-        return format_html("{}<small>{}</small>", words.size(record.part.bytes), exact)
+        return exactly(record.part.bytes)
 
 
 class StoredTable(SentTable):
@@ -246,3 +243,55 @@ class StoredTable(SentTable):
     def render_stored(self, record: CopyRow) -> SafeString:
         exact = gettext("%(n)s byte-seconds") % {"n": words.count(record.part.quantity)}
         return format_html("<bdi>{}</bdi><small>{}</small>", words.gb_hours(record.part.quantity), exact)
+
+
+class DownloadRow:
+    """A download as its line charges it, with its charge, and its meter where there is one."""
+
+    def __init__(self, fetched: Fetched, charge: DownloadCharge, meter: Download | None, *, is_linked: bool) -> None:
+        self.fetched, self.charge, self.meter, self.is_linked = fetched, charge, meter, is_linked
+
+
+class DownloadTable(ConsoleTable):
+    """The downloads behind a line of them."""
+
+    caption = _("Downloads behind the line")
+
+    at = tables.Column(accessor="fetched", verbose_name=_("Delivered"))
+    file = tables.Column(accessor="charge", verbose_name=_("File"), attrs=LONG)
+    set = tables.Column(accessor="charge", verbose_name=_("Backup set"))
+    who = tables.Column(accessor="meter", verbose_name=_("By"), empty_values=())
+    bytes = tables.Column(accessor="fetched", verbose_name=_("Distinct bytes"), attrs=NUMBER)
+    free = tables.Column(accessor="fetched", verbose_name=_("By the free quota"), attrs=NUMBER)
+    offset = tables.Column(accessor="fetched", verbose_name=_("By network plans"), attrs=NUMBER)
+    amount = tables.Column(accessor="fetched", verbose_name=_("Amount"), attrs=NUMBER)
+
+    class Meta(ConsoleTable.Meta):
+        empty_text = _("No downloads.")
+
+    def render_at(self, value: Fetched) -> str | SafeString:
+        return words.moment(value.at, seconds=True)
+
+    def render_file(self, record: DownloadRow) -> SafeString:
+        name = record.meter.name if record.meter else record.charge.file.key.rpartition("/")[2]
+        return format_html('<bdi class="keyed">{}</bdi>', name)
+
+    def render_set(self, record: DownloadRow) -> SafeString:
+        found = record.charge.set
+        return cells.backup_set(found) if record.is_linked else format_html("<bdi>{}</bdi>", found.pk)
+
+    def render_who(self, record: DownloadRow) -> SafeString | str:
+        return format_html("<bdi>{}</bdi>", record.meter.user) if record.meter else "—"
+
+    def render_bytes(self, value: Fetched) -> SafeString:
+        return exactly(value.bytes)
+
+    def render_free(self, value: Fetched) -> SafeString | str:
+        return exactly(value.free_bytes) if value.free_bytes else "—"
+
+    def render_offset(self, value: Fetched) -> SafeString | str:
+        return exactly(value.offset_bytes) if value.offset_bytes else "—"
+
+    def render_amount(self, value: Fetched) -> SafeString:
+        price = gettext("$%(price)s per GB") % {"price": f"{value.price.amount.normalize():f}"} if value.price else ""
+        return format_html("<b>{}</b><small>{}</small>", words.money(value.amount), price)

@@ -1,8 +1,9 @@
-"""What copies cost: a month split as one likes, its lines, the copies behind a line; as files and on paper (R-4)."""
+"""What copies cost: a month split as one likes, its lines, and what is behind a line; as files and on paper (R-4)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
 from operator import attrgetter
 from typing import Any
@@ -13,54 +14,60 @@ from django.urls import reverse
 
 from backups import access
 from backups.models import BackupSet, ResourceGroup
-from billing import bills, drill_down, statements
-from billing.drill_down import Behind
-from billing.models import ItemCode
-from billing.statements import ITEMS, Line, Total
+from billing import bills, downloads, drill_down, statements
+from billing.models import DownloadCharge, ItemCode
+from billing.statements import ITEMS, Fetched, Line, Total
 from console.bills.chart import chart
 from console.bills.forms import BillFilter
 from console.bills.reading import Reading, named
 from console.bills.shares import KINDS, Share, route_name, shares, subject
-from console.bills.tables import TABLES, CopyRow, DrillTable, LineTable, SentTable, ShareTable, StoredTable, quantity
+from console.bills.tables import (
+    TABLES,
+    CopyRow,
+    DownloadRow,
+    DownloadTable,
+    DrillTable,
+    LineTable,
+    SentTable,
+    ShareTable,
+    StoredTable,
+    quantity,
+)
 from console.widgets import keyset
-from console.widgets.listing import ListView
+from console.widgets.listing import Listing
 from console.widgets.statement_files import FORMS
 
 MOST_ON_PAPER = 3_000
 FILE_NAMES = {"csv": "CSV", "json": "JSON", "focus": "FOCUS"}
 
 
-class Ledger(ListView):
-    """A list of rows that are worked out and lie in memory; cursors are how many rows stand before.
-
-    `keys` says by what each sort goes.
-    """
+class OfBill(Listing):
+    """A list of a bill's tab; cursors are how many rows stand before."""
 
     filter_class = BillFilter
-    keys: Mapping[str, Callable[[Any], Any]] = {}
 
     @cached_property
     def reading(self) -> Reading:
         return Reading(self.request)
 
-    @property
-    def orders(self) -> Mapping[str, Callable[[Any], Any]]:
-        return self.keys
+    def context(self) -> dict[str, Any]:
+        return around(self.reading)
 
+
+class Ledger(OfBill):
+    """A list of rows that are worked out and lie in memory; `orders` says by what each sort goes."""
+
+    orders: Mapping[str, Callable[[Any], Any]] = {}
+
+    @abstractmethod
     def found(self) -> list[Any]:
-        raise NotImplementedError
+        """Return all rows, in any order."""
 
     def cut(self) -> keyset.Page:
         rows = self.found()
         if self.sort:
-            rows.sort(key=self.keys[self.sort.removeprefix("-")], reverse=self.sort.startswith("-"))
+            rows.sort(key=self.orders[self.sort.removeprefix("-")], reverse=self.sort.startswith("-"))
         return page_of(rows, self.request)
-
-    def _matching(self) -> HttpResponse:
-        raise Http404("Bills are not selected.")
-
-    def context(self) -> dict[str, Any]:
-        return around(self.reading)
 
 
 def page_of(rows: list[Any], request: HttpRequest) -> keyset.Page:
@@ -84,7 +91,7 @@ class MonthPage(Ledger):
     """A month: what it comes to, and split by instance, route, item code or resource group."""
 
     page_template = "bills/page.html"
-    keys = {"name": attrgetter("order"), "amount": attrgetter("known", "order")}
+    orders = {"name": attrgetter("order"), "amount": attrgetter("known", "order")}
     usual_sort = "-amount"
 
     @property
@@ -114,7 +121,7 @@ class Lines(Ledger):
     """The lines of a month, of one instance or route or whatever the filter says."""
 
     page_template = "bills/lines.html"
-    keys = {
+    orders = {
         "instance_name": lambda line: (line.instance_name.casefold(), line.instance_id, ITEMS.index(line.item)),
         "amount": lambda line: (line.amount is not None, line.amount or 0, line.quantity),
     }
@@ -133,36 +140,21 @@ class Lines(Ledger):
         return super().context() | figures(self.reading) | {"instance": instance}
 
 
-class Copies(Ledger):
-    """The copies behind one line of storage or traffic."""
+class Behind(OfBill):
+    """What stands behind one line of these items."""
 
-    page_template = "bills/copies.html"
+    items: Collection[ItemCode] = ()
 
     @cached_property
     def line(self) -> Line:
         lines = [line for line in self.reading.bill.lines if drill_down.can_be_drilled(line)]
-        if len(lines) != 1:
+        if len(lines) != 1 or lines[0].item not in self.items:
             raise Http404("There is no such line.")
         return lines[0]
 
-    def cut(self) -> keyset.Page:
-        skip = first_row(self.request)
-        until = bills.counted_until(self.reading.bill)
-        self.behind: Behind = drill_down.copies_behind(self.line, self.reading.bill.begin, until, skip=skip)
-        skip = skip if skip < self.behind.copies else 0
-        end = skip + drill_down.PARTS
-        after = str(end) if end < self.behind.copies else ""
-        return keyset.Page(self._dressed(), str(skip) if skip else "", after)
-
-    def _dressed(self) -> list[CopyRow]:
-        ids = {part.set_id for part in self.behind.parts}
-        found = BackupSet.objects.select_related("instance").in_bulk(ids)
-        seen = set(access.sets_for(self.request.user).filter(pk__in=ids).values_list("pk", flat=True))
-        return [CopyRow(part, found[part.set_id], is_linked=part.set_id in seen) for part in self.behind.parts]
-
-    @property
-    def table_class(self) -> type:
-        return StoredTable if self.line.item == ItemCode.STORAGE else SentTable
+    def seen(self, sets: Iterable[int]) -> set[int]:
+        """Return which of the sets this person may look at."""
+        return set(access.sets_for(self.request.user).filter(pk__in=sets).values_list("pk", flat=True))
 
     def context(self) -> dict[str, Any]:
         line = self.line
@@ -171,11 +163,65 @@ class Copies(Ledger):
             "behind": self.behind,
             "quantity": quantity(line.item, line.quantity),
             "bill": self.reading.bill,
-            "is_storage": line.item == ItemCode.STORAGE,
-            "adds_up": self.behind.quantity == line.quantity,
             "route_name": route_name(self.reading, line),
             "back": self.reading.address("lines", item="", route="", instance=line.instance_code),
         }
+
+
+class Copies(Behind):
+    """The copies behind one line of storage or traffic."""
+
+    page_template = "bills/copies.html"
+    items = drill_down.FACTS
+
+    def cut(self) -> keyset.Page:
+        skip = first_row(self.request)
+        until = bills.counted_until(self.reading.bill)
+        self.behind = drill_down.copies_behind(self.line, self.reading.bill.begin, until, skip=skip)
+        skip = skip if skip < self.behind.copies else 0
+        end = skip + drill_down.PARTS
+        after = str(end) if end < self.behind.copies else ""
+        return keyset.Page(self._dressed(), str(skip) if skip else "", after)
+
+    def _dressed(self) -> list[CopyRow]:
+        ids = {part.set_id for part in self.behind.parts}
+        found, seen = BackupSet.objects.select_related("instance").in_bulk(ids), self.seen(ids)
+        return [CopyRow(part, found[part.set_id], is_linked=part.set_id in seen) for part in self.behind.parts]
+
+    @property
+    def table_class(self) -> type:
+        return StoredTable if self.line.item == ItemCode.STORAGE else SentTable
+
+    def context(self) -> dict[str, Any]:
+        is_storage, adds_up = self.line.item == ItemCode.STORAGE, self.behind.quantity == self.line.quantity
+        return super().context() | {"is_storage": is_storage, "adds_up": adds_up}
+
+
+class Downloads(Behind, Ledger):
+    """The downloads behind one line of them, in the order in which the free quota and network plans met them."""
+
+    page_template = "bills/downloads.html"
+    items = (ItemCode.DOWNLOAD,)
+    table_class = DownloadTable
+    orders = {
+        "at": attrgetter("at", "charge_id"),
+        "amount": lambda one: (one.amount is not None, one.amount or 0),
+    }
+    usual_sort = "at"
+
+    def found(self) -> list[Fetched]:
+        bill = self.reading.bill
+        self.behind = drill_down.downloads_behind(self.line, bill.begin, bills.counted_until(bill))
+        return list(self.behind.fetched)
+
+    def dress(self, rows: list[Fetched]) -> list[DownloadRow]:
+        charges = DownloadCharge.objects.select_related("set__instance", "file").in_bulk(one.charge_id for one in rows)
+        meters, seen = downloads.meters_of(charges.values()), self.seen(charge.set_id for charge in charges.values())
+        told = ((one, charges[one.charge_id], meters.get(one.charge_id)) for one in rows)
+        return [DownloadRow(*row, is_linked=row[1].set_id in seen) for row in told]
+
+    def context(self) -> dict[str, Any]:
+        return super().context() | {"adds_up": self.behind.are(self.line)}
 
 
 def export(request: HttpRequest, form: str) -> StreamingHttpResponse:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+from django import forms
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -151,18 +153,19 @@ def _unknown(seen: Forecast) -> list[str]:
 # ---- dialogs
 
 
-class Dialog(View):
+class Dialog(View, ABC):
     """A budget's dialog; who does not answer for its costs is refused."""
 
     template = "budgets/_dialog.html"
     request: HttpRequest
 
-    def form(self, *said: Any) -> BudgetForm:
-        raise NotImplementedError
+    @abstractmethod
+    def form(self, *said: Any) -> forms.Form:
+        """Return what is asked, filled in with what was said."""
 
-    def do(self, form: BudgetForm) -> str:
+    @abstractmethod
+    def do(self, form: Any) -> str:
         """Do what the form says; returns the sentence to show. Raises Refusal."""
-        raise NotImplementedError
 
     def context(self) -> dict[str, Any]:
         return {"address": self.request.path}
@@ -181,7 +184,7 @@ class Dialog(View):
             return self._show(form)
         return done(request, sentence, back=reverse("budgets:page"))
 
-    def _show(self, form: BudgetForm) -> HttpResponse:
+    def _show(self, form: forms.Form) -> HttpResponse:
         shown = {"form": form} | self.context()
         return render_dialog(self.request, self.template, shown, back=reverse("budgets:page"))
 
@@ -221,13 +224,13 @@ class Change(OfBudget):
 class Remove(OfBudget):
     template = "budgets/_remove_dialog.html"
 
-    def form(self, *said: Any) -> BudgetForm:
-        return BudgetForm(*said, initial=said_by(self.budget))
+    def form(self, *said: Any) -> forms.Form:
+        return forms.Form(*said)  # there is nothing to say but OK
 
-    def post(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
+    def do(self, form: forms.Form) -> str:
         named = {"name": scope_of(self.budget)}
-        budgets.remove(self.budget, acting(request))
-        return done(request, gettext("Removed: the budget of %(name)s.") % named, back=reverse("budgets:page"))
+        budgets.remove(self.budget, acting(self.request))
+        return gettext("Removed: the budget of %(name)s.") % named
 
 
 def _require_right(request: HttpRequest) -> None:

@@ -5,6 +5,7 @@ The list stands on the instance's page.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from django import forms
@@ -41,7 +42,7 @@ def page(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "drills/page.html", shown)
 
 
-class OfInstance(View):
+class OfInstance(View, ABC):
     """A dialog about an instance; who may not operate it is refused."""
 
     template = ""
@@ -56,9 +57,9 @@ class OfInstance(View):
     def context(self, instance: Instance) -> dict[str, Any]:
         return {}
 
+    @abstractmethod
     def do(self, request: HttpRequest, instance: Instance, said: dict[str, Any]) -> str:
         """Do what the form says; returns the sentence to show. Raises Refusal."""
-        raise NotImplementedError
 
     def get(self, request: HttpRequest, code: str) -> HttpResponse:
         instance = self.instance(request, code)

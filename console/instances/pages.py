@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from datetime import datetime
 from typing import Any
 
@@ -40,9 +41,9 @@ class OfInstance(ListView):
     fragments = {"rows": "instances/_fresh_rows.html"}  # the head of the page comes along
     tab = ""
 
+    @abstractmethod
     def copies(self) -> list[Copy]:
         """Return the copies that the rows show."""
-        raise NotImplementedError
 
     @cached_property
     def instance(self) -> Instance:

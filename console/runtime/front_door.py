@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 import time
@@ -42,6 +43,7 @@ def _run(command: str, rest: list[str], argv: list[str]) -> int:
     if command == "inspect":
         return _inspect(argv)
     places.adopt_notes(places.data_folder())
+    gc.disable()  # loading leaves nothing to collect, and is searched twice; `console.apps` turns it on again
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(argv)

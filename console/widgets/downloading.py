@@ -10,7 +10,7 @@ from django.utils.translation import gettext, gettext_lazy
 from backups import downloads
 from backups.models import BackupSet, Copy, CopyState, Download
 from billing import downloads as billed
-from billing.download_fees import DownloadFee
+from billing.statements import Fetched
 from console.widgets import cells, words
 
 SHOWN = 50
@@ -33,15 +33,15 @@ def downloading(copy: Copy) -> SafeString | str:
 
 
 def downloads_of(found: BackupSet) -> list[Download]:
-    """Return what was fetched of a set, the newest first, each with `standing`: how far it came and what it cost."""
+    """Return what was fetched of a set, the newest first, each with `standing`: how far it came, what it costs."""
     rows = Download.objects.filter(copy__set=found).select_related("user").order_by("-pk")[:SHOWN]
-    fees = billed.fees_of(rows)
+    charged = billed.fetched_of(rows)
     for row in rows:
-        row.standing = _standing(row, fees.get(row.pk))
+        row.standing = _standing(row, charged.get(row.pk))
     return list(rows)
 
 
-def _standing(row: Download, fee: DownloadFee | None) -> str:
+def _standing(row: Download, fetched: Fetched | None) -> str:
     if row.handed_over_at:
         return gettext("handed out by the store, free")
     if row.whole_at is None and row.last_used_at is None:
@@ -51,6 +51,7 @@ def _standing(row: Download, fee: DownloadFee | None) -> str:
         return gettext("unfinished: %(done)s of %(total)s, not charged") % came
     if row.address == Download.Address.INTERNAL:
         return gettext("delivered, free")
-    if fee is None or fee.amount is None:
+    if fetched is None or fetched.amount is None:
         return gettext("delivered, no price")
-    return gettext("delivered, charged: $%(amount)s") % {"amount": fee.amount}
+    charged = gettext("delivered, charged: $%(amount)s") % {"amount": fetched.amount}
+    return " · ".join(filter(None, [charged, words.not_charged(fetched.free_bytes, fetched.offset_bytes)]))

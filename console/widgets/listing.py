@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
 from django import forms
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.views import View
 from django_htmx.http import trigger_client_event
 
@@ -30,23 +31,24 @@ class Filter(forms.Form):
         return self.cleaned_data.get(name, "") if self.is_valid() else ""
 
 
-class ListView(View):
-    """Subclasses say what, in which templates; `fragments` maps the id of an element to the template that fills it.
+class Listing(View, ABC):
+    """A list, wherever its rows come from; `fragments` maps the id of an element to the template that fills it.
 
-    `orders` names the sorts: columns that end in a unique one and are never NULL (keyset.Order).
+    `orders` names the sorts.
     """
 
     page_template = ""
     fragments: Mapping[str, str] = {"rows": "widgets/_rows.html"}
     table_class: type[ConsoleTable]
     filter_class: type[Filter] = Filter
-    orders: Mapping[str, tuple[str, ...]] = {}
+    orders: Mapping[str, Any] = {}
     usual_sort = ""
 
     request: HttpRequest
 
-    def rows(self) -> QuerySet:
-        raise NotImplementedError
+    @abstractmethod
+    def cut(self) -> keyset.Page:
+        """Return the page of rows that is asked for."""
 
     def dress(self, rows: list[Any]) -> list[Any]:
         """Add to the rows of one page what it takes further queries to say."""
@@ -58,27 +60,14 @@ class ListView(View):
     def get(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
         self.filter = self.filter_class(request.GET)
         if request.GET.get("matching") == "count":
-            return self._matching()
+            return self.matching()
         self.page = self.cut()
         self.table = self.table_class(self.dress(self.page.rows), listing=self)
         shown = {"listing": self, "table": self.table, "page": self.page, "filter": self.filter}
         return render_page(request, self.page_template, self.fragments, shown | self.context())
 
-    def cut(self) -> keyset.Page:
-        """Return the page of rows that is asked for."""
-        asked = self.request.GET
-        rows = self.filter.narrow(self.rows())
-        return keyset.page(rows, self.order, after=asked.get("after", ""), before=asked.get("before", ""))
-
-    def _matching(self) -> HttpResponse:
-        """Answer how many rows match the filter, and the filter itself: a selection of all of them sends it back."""
-        n = self.filter.narrow(self.rows())[:MOST_MATCHING].count()
-        query = self.request.GET.copy()
-        for name in ("matching", "after", "before", "sort", "pick"):
-            query.pop(name, None)
-        return trigger_client_event(
-            HttpResponse(status=204), "selection:matching", {"n": n, "query": query.urlencode()}
-        )
+    def matching(self) -> HttpResponse:
+        raise Http404("These rows are not selected.")
 
     # ---- sorting and paging, as links that also work without script
 
@@ -86,11 +75,6 @@ class ListView(View):
     def sort(self) -> str:
         asked = self.request.GET.get("sort", "")
         return asked if asked.removeprefix("-") in self.orders else self.usual_sort
-
-    @property
-    def order(self) -> keyset.Order:
-        ascending = keyset.Order(self.orders[self.sort.removeprefix("-")])
-        return ascending.reversed() if self.sort.startswith("-") else ascending
 
     def direction_of(self, column: str) -> str:
         if self.sort.removeprefix("-") != column:
@@ -126,3 +110,36 @@ class ListView(View):
         for name, values in query.lists():
             kept.setlist(name, [value for value in values if value])
         return f"{self.request.path}?{kept.urlencode()}"
+
+
+class ListView(Listing):
+    """A list of rows of the database: subclasses say which, in which templates.
+
+    `orders`: columns that end in a unique one and are never NULL (keyset.Order).
+    """
+
+    orders: Mapping[str, tuple[str, ...]] = {}
+
+    @abstractmethod
+    def rows(self) -> QuerySet:
+        """Return all that this person may see."""
+
+    def cut(self) -> keyset.Page:
+        asked = self.request.GET
+        rows = self.filter.narrow(self.rows())
+        return keyset.page(rows, self.order, after=asked.get("after", ""), before=asked.get("before", ""))
+
+    @property
+    def order(self) -> keyset.Order:
+        ascending = keyset.Order(self.orders[self.sort.removeprefix("-")])
+        return ascending.reversed() if self.sort.startswith("-") else ascending
+
+    def matching(self) -> HttpResponse:
+        """Answer how many rows match the filter, and the filter itself: a selection of all of them sends it back."""
+        n = self.filter.narrow(self.rows())[:MOST_MATCHING].count()
+        query = self.request.GET.copy()
+        for name in ("matching", "after", "before", "sort", "pick"):
+            query.pop(name, None)
+        return trigger_client_event(
+            HttpResponse(status=204), "selection:matching", {"n": n, "query": query.urlencode()}
+        )

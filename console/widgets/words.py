@@ -58,6 +58,16 @@ def money(amount: Decimal | None) -> SafeString:
     return format_html("<bdi>{}</bdi>", dollars(amount))
 
 
+def not_charged(free_bytes: int, offset_bytes: int, resent_bytes: int = 0) -> str:
+    """Return what the free quota and plans took, and what was sent again: in bytes, for it cost nothing."""
+    parts = (
+        (gettext("free: %(size)s"), free_bytes),
+        (gettext("by network plans: %(size)s"), offset_bytes),
+        (gettext("sent again: %(size)s"), resent_bytes),
+    )
+    return " · ".join(said % {"size": in_words(size)} for said, size in parts if size)
+
+
 def lasting(length: timedelta | float | None) -> str:
     """Return the two largest units of a length of time: "3 h 15 min"; above a minute no seconds."""
     if length is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from random import Random
 from typing import Any, ClassVar, TypeVar
@@ -30,7 +31,7 @@ Thing = TypeVar("Thing")
 Step = tuple[str, int]  # the method, the dice
 
 
-class Machine:
+class Machine(ABC):
     """Plays steps: `STEPS` says how often each method is chosen; a step that makes no sense now does nothing.
 
     A second passes before each. `agree` compares `model` with the database after every step, `finish` at the end.
@@ -48,12 +49,15 @@ class Machine:
             setattr(self, name, value)
         self.dice = 0
 
+    @abstractmethod
     def begin(self) -> None:
         """Make the model of a fresh world."""
 
+    @abstractmethod
     def agree(self) -> None:
-        raise NotImplementedError
+        """Say that the real code and the model are one."""
 
+    @abstractmethod
     def finish(self) -> None:
         """Look once more at the end."""
 

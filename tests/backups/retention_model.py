@@ -1,8 +1,9 @@
 """How long copies stay and what is charged, said once more in plain Python, and the machine that compares (I4 to I11).
 
-One instance, one database, one destination; fulls, differentials, logs with and without a hole between them, and sets
-that share a file. The model knows dates, charged stretches and what may be deleted; after every step the rows must say
-the same, and what is shown as restorable must be what the copies come to (I7).
+One instance, one database, one destination; fulls, differentials, logs with and without a hole between them, sets that
+share a file, and promotions, after which a former primary may go on alone. The model knows dates, charged stretches and
+what may be deleted; after every step the rows must say the same, and what is shown as restorable must be what the
+copies come to (I7).
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import ClassVar
+from math import inf
+from typing import Any, ClassVar
 
 from backups import audit, expiring, planning, policies, purging, replication, retention, source_gone
 from backups.models import PENDING, BackupSet, Copy, CopyPolicy, CopyState, Pin, StorageSpan
@@ -23,6 +25,7 @@ from tests.backups.world import SOURCE, TARGET
 HOUR, DAY, GRACE = timedelta(hours=1), timedelta(days=1), timedelta(days=1)
 PERIODS = [7, 8, 10, 14, 30]
 JUMPS = [timedelta(hours=1), timedelta(hours=23), DAY, 3 * DAY, 8 * DAY, 24 * DAY]
+LATE = timedelta(seconds=4)  # a step takes one
 LAGS = [timedelta(0), timedelta(seconds=300), timedelta(seconds=301), timedelta(seconds=-301)]
 
 
@@ -30,7 +33,8 @@ LAGS = [timedelta(0), timedelta(seconds=300), timedelta(seconds=301), timedelta(
 class Kept:
     """A copy: the set it is of, what the set needs, its state, its date (None: held) and when it was charged.
 
-    `place` is where in the log a backup was made, or a log ends; `begins` where a log begins.
+    `place` is where in the log a backup was made, or a log ends; `begins` where a log begins. `parent` and `left_at`
+    are what a log knows of its fork: which one it left, and where.
     """
 
     number: int
@@ -39,6 +43,9 @@ class Kept:
     file: int
     place: int
     begins: int | None = None
+    fork: str = ""
+    parent: str = ""
+    left_at: int | None = None
     state: str = "pending"
     date: datetime | None = None
     moved_at: datetime | None = None
@@ -122,19 +129,47 @@ class RetentionModel:
         return any(other is one for one in self._needed_by_log(copy))
 
     def _needed_by_log(self, log: Kept) -> list[Kept]:
-        logs = sorted((one for one in self.copies if one.is_log and one.is_live), key=lambda one: one.begins)
-        before = [one for one in logs if one.begins < log.begins]
-        start, place = log.begins, log.begins
-        while joined := [one for one in before if one.place == place]:
-            start = place = joined[0].begins
-        whole = [one for one in self.copies if not one.is_log and one.is_live and self._has_its_base(one)]
+        line = self._line_of(log)
+        logs = [one for one in self.copies if one.is_log and one.is_live and one.begins <= line.get(one.fork, -1)]
+        start = log.begins
+        while joined := [one.begins for one in logs if one.begins < start <= min(one.place, line[one.fork])]:
+            start = min(joined)
+        backups = [one for one in self.copies if not one.is_log and one.is_live and self._has_its_base(one)]
+        whole = [one for one in backups if one.place <= line.get(one.fork, -1)]
         found: list[Kept] = []
         for backup in sorted(whole, key=lambda one: (one.place, one.finished), reverse=True):
             if start <= backup.place < log.place:
-                found += [backup] if backup.place >= log.begins else [one for one in before if one.place == log.begins]
+                found += self._between(backup, log, line, logs)
                 if backup.state in ("completed", "expired"):
                     break
         return found
+
+    def _line_of(self, log: Kept) -> dict[str, float]:
+        """Return the log's fork and those it came from, as far as logs tell: up to where each of them counts."""
+        line: dict[str, float] = {log.fork: inf}
+        fork = log.fork
+        while (told := self._told_by(fork)) and told.parent not in line:
+            fork = told.parent
+            line[fork] = min(told.left_at, *line.values())
+        return line
+
+    def _told_by(self, fork: str) -> Kept | None:
+        logs = (one for one in self.copies if one.is_log and one.is_live and one.fork == fork)
+        return next((log for log in logs if log.parent), None)
+
+    def _between(self, backup: Kept, log: Kept, line: dict[str, float], logs: list[Kept]) -> list[Kept]:
+        """Return the log before on the same fork, or the backup; across forks all that leads from it to the log."""
+        way: list[Kept] = []
+        reached: float = backup.place
+        while reached < log.begins:
+            reached, _, furthest = max(
+                (min(one.place, line[one.fork]), -n, one) for n, one in enumerate(logs) if one.begins <= reached
+            )
+            way.append(furthest)
+        if way and way[-1].fork == log.fork:
+            return way[-1:]
+        forks = list(line)
+        return [backup, *map(self._told_by, forks[1 : forks.index(backup.fork)]), *way]
 
     def _has_its_base(self, copy: Kept) -> bool:
         return copy.base is None or any(one.number == copy.base and one.is_live for one in self.copies)
@@ -243,12 +278,39 @@ class RetentionModel:
         }
 
 
+@dataclass
+class Fork:
+    """A server's history, and how far it has come: where its last log ended, and where it writes."""
+
+    name: str
+    parent: Fork | None = None
+    left_at: int = 0
+    began_at: datetime | None = None
+    logged: int = 0
+    place: int = 0
+
+    @property
+    def has_logs(self) -> bool:
+        """Whether it has ended a log, be it one that nobody saw: only of such a one can another history come."""
+        return self.logged > self.left_at
+
+    def facts(self) -> dict[str, Any]:
+        """Return what each of its logs knows of it."""
+        if self.parent is None:
+            return {"fork": self.name}
+        left = {"parent_fork": self.parent.name, "fork_position": self.left_at, "forked_at": self.began_at}
+        return {"fork": self.name} | left
+
+
 class RetentionMachine(Machine):
     """Backups arrive, people change their minds, time passes, sweeps come late, stores' clocks are off."""
 
     STEPS: ClassVar = {
         "back_up": 8,
         "log": 12,
+        "promote": 2,
+        "linger": 2,
+        "late": 1,
         "carry": 4,
         "retain": 4,
         "undo": 2,
@@ -269,8 +331,8 @@ class RetentionMachine(Machine):
     def begin(self) -> None:
         self.model = RetentionModel(self.time.at)
         self.sets: list[BackupSet] = []
-        self.began_at = self.time.at
-        self.place, self.logged = 100, 100
+        self.began_at, self.forks = self.time.at, 1
+        self.main = self.alone = Fork("1", logged=100, place=100)
         self.world.store(TARGET)
         self.world.set(self.instance, enabled=True, destination=TARGET, logs_enabled=True)
         self.model.enabled = True
@@ -283,27 +345,53 @@ class RetentionMachine(Machine):
         fulls = [found for found in self.sets if found.kind == "full"]
         base = fulls[-1] if fulls and kind == "differential" else None
         beside = self.sets[-1] if self.sets and kind == "appended" else None
-        self.place += 5
-        self._owe(self.world.finished(self.instance, base=base, beside=beside, last_position=self.place), base)
+        self._back_up(self.main, base, beside)
+
+    def _back_up(self, fork: Fork, base: BackupSet | None = None, beside: BackupSet | None = None) -> None:
+        fork.place += 5
+        facts = {"last_position": fork.place, "fork": fork.name}
+        self._owe(self.world.finished(self.instance, base=base, beside=beside, **facts), base)
 
     def log(self) -> None:
         """A log of everything since the last one; now and then one is lost before anybody saw it."""
-        self.place += 10
-        if self.pick([True] * 7 + [False]):
-            where = {"first_position": self.logged, "last_position": self.place, "started_at": self.time.at}
-            self._owe(self.world.finished(self.instance, kind="log", **where))
-        self.logged = self.place
+        self._log(self.main)
 
-    def _owe(self, found: BackupSet, base: BackupSet | None = None) -> None:
+    def late(self) -> None:
+        """A log whose copy waits a few steps, while others that were owed after it arrive."""
+        self._log(self.main, is_late=True)
+
+    def _log(self, fork: Fork, *, is_late: bool = False) -> None:
+        fork.place += 10
+        if self.pick([True] * 7 + [False]):
+            where = {"first_position": fork.logged, "last_position": fork.place, "started_at": self.time.at}
+            self._owe(self.world.finished(self.instance, kind="log", **where, **fork.facts()), is_late=is_late)
+        fork.logged = fork.place
+
+    def promote(self) -> None:
+        """A standby takes over, a little behind the last log; its own first log begins where that ended."""
+        old = self.main if self.main.has_logs else self.main.parent
+        left_at = self.main.place + 3 if self.main.has_logs else self.main.left_at
+        self.forks += 1
+        here = {"logged": self.main.logged, "place": self.main.place}
+        self.alone, self.main = self.main, Fork(str(self.forks), old, left_at, self.time.at, **here)
+
+    def linger(self) -> None:
+        """What was primary before goes on: its logs and backups are of a history that nobody follows."""
+        if self.alone is not self.main:
+            self.pick([self._log, self._log, self._back_up])(self.alone)
+
+    def _owe(self, found: BackupSet, base: BackupSet | None = None, *, is_late: bool = False) -> None:
         self.sets.append(found)
         planning.weigh_due()
         if self.model.enabled and not self.model.released:
             self.model.plan(self._kept_of(found, base), self._kept_of(base) if base else None)
-        if self.pick([True, True, False]):
+        if is_late:
+            Copy.objects.filter(set=found, state__in=PENDING).update(due_at=self.time.at + LATE)
+        elif self.pick([True, True, False]):
             self.carry()
 
     def _kept_of(self, found: BackupSet, base: BackupSet | None = None) -> Kept:
-        where = found.last_position, found.first_position
+        where = found.last_position, found.first_position, found.fork, found.parent_fork, found.fork_position
         return Kept(found.pk, found.finished_at, base.pk if base else None, found.files.get().pk, *where)
 
     def carry(self) -> None:

@@ -300,6 +300,22 @@ def test_a_hole_between_two_timelines_begins_at_the_switch():
     assert seconds(log_chain.window(sets, without, PG)) == [(10, 40)]
 
 
+def test_what_closes_a_gap_lies_on_the_forks_before_as_far_as_they_count():
+    """The old timeline went on alone; what nobody has copied of the two after it leads from where it was left."""
+    gap = log_chain.Gap(160, 190, at(40), at(80), "1", "3")
+    second = {"fork": "2"} | left("1", 143, 45)
+    copied = [log(1, 140, 150, 20, 30, fork="1"), log(2, 150, 160, 30, 40, fork="1")]
+    behind = log(9, 190, 200, 80, 90, fork="3", **left("2", 163, 65))
+    between = [log(4, 140, 150, 20, 50, **second), log(5, 150, 160, 50, 60, **second)]
+    crossing = [log(n, 100 + 10 * n, 110 + 10 * n, 60, 70, fork="3", **left("2", 163, 65)) for n in (6, 7, 8)]
+    alone = [log(n, 50 + 10 * n, 60 + 10 * n, 40, 50, fork="1") for n in range(11, 15)]
+    across = log_chain.logs_across(gap, [*copied, *between, *crossing, *alone, behind], PG)
+    assert [one.id for one in across] == [4, 5, 6, 7, 8]
+    for lost in (*between, *crossing):
+        kept = [one for one in (*copied, *between, *crossing, *alone, behind) if one is not lost]
+        assert log_chain.logs_across(gap, kept, PG) == []
+
+
 def test_where_two_timelines_lived_at_once_the_newer_counts():
     sets, logs = promoted()
     assert ids(log_chain.plan_for(at(38), sets, logs, PG)) == [1, 2, 3, 6]

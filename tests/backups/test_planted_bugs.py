@@ -10,7 +10,18 @@ import pytest
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
-from backups import carrying, dependents, expiring, planning, purging, replication, retention, source_gone, windows
+from backups import (
+    carrying,
+    dependents,
+    expiring,
+    log_lines,
+    planning,
+    purging,
+    replication,
+    retention,
+    source_gone,
+    windows,
+)
 from backups.models import BackupSet, Copy, CopyState, Instance, RestorableInterval, StorageSpan, Transfer
 from backups.retention import DAY
 from regions import clock
@@ -150,6 +161,28 @@ def what_is_back_gets_no_grace(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(source_gone, "regions_until", lambda at: source_gone.regions())
 
 
+def a_new_fork_needs_nothing_of_the_one_it_left(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(log_lines, "_limits", lambda fork, switches: {fork: None})
+
+
+def a_former_primary_s_logs_count_past_the_switch(patch: pytest.MonkeyPatch) -> None:
+    cut = log_lines._stretch
+    patch.setattr(log_lines, "_stretch", lambda log, limit, rules: cut(log, limit and 10**9, rules))
+
+
+def a_former_primary_s_backup_counts_past_the_switch(patch: pytest.MonkeyPatch) -> None:
+    found = log_lines._anchors
+    patch.setattr(log_lines, "_anchors", lambda limits, data, rules: found(dict.fromkeys(limits), data, rules))
+
+
+def a_log_that_joins_forks_is_taken_for_one_that_follows(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(windows, "_joins_forks", lambda copy, readable: False)
+
+
+def a_log_before_a_switch_that_arrives_behind_it_joins_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(windows, "that_cross", lambda copies: copies.none())
+
+
 # a planted bug → the steps among which it hides
 PLANNING = {
     coverage_never_ends: "enable disable back_up weigh_all",
@@ -175,6 +208,11 @@ RETENTION = {
     pins_do_not_hold: "back_up pin wait wait purge",
     clocks_may_differ: "back_up wait purge",
     a_shared_file_goes_with_the_first_copy: "back_up pin wait wait purge",
+    a_new_fork_needs_nothing_of_the_one_it_left: "back_up log promote log wait",
+    a_former_primary_s_logs_count_past_the_switch: "back_up log log log promote linger linger linger wait",
+    a_former_primary_s_backup_counts_past_the_switch: "back_up log promote linger log wait",
+    a_log_that_joins_forks_is_taken_for_one_that_follows: "back_up log promote log carry",
+    a_log_before_a_switch_that_arrives_behind_it_joins_nothing: "back_up late late log log log promote",
     a_region_that_is_gone_pauses_nothing: "back_up lose_source wait",
     what_is_back_gets_no_grace: "back_up lose_source get_back wait purge",
 }

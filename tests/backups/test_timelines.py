@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from backups import audit, log_gaps, policies, purging, retention, windows
-from backups.models import BackupJob, BackupSet, Copy
+from backups.models import BackupFile, BackupJob, BackupSet, CancelReason, Copy, LogGap, RestorableInterval
 from tests.backups.logs import History, copied, open_alerts
 from tests.backups.time_machine import TimeMachine
 from tests.backups.world import OTHER, TARGET, World
@@ -124,6 +124,22 @@ def test_a_former_primary_s_logs_stay_its_own_history(history: History) -> None:
     assert history.gaps == [] and breaches() == []
 
 
+def test_a_gap_of_the_new_timeline_is_none_of_a_former_primary_s_own(history: History) -> None:
+    """I7: its own history goes on past the switch; the new timeline's does not, and the audit tells them apart."""
+    history.full()
+    history.logs(1)
+    history.promoted("2", "1")
+    alone = history.log(fork="1", parent_fork="", fork_position=None, forked_at=None)
+    history.position -= 10
+    history.lost_log()
+    behind = history.log()
+    history.work()
+    assert [(gap.reached_fork, gap.fork) for gap in open_gaps(history)] == [("1", "2")]
+    assert history.windows[-1][1] == alone.finished_at and breaches() == []
+    RestorableInterval.objects.update(fork="2", reached=behind.last_position)
+    assert any("passes a gap" in sentence for _, sentence in breaches())
+
+
 def test_a_log_that_follows_on_the_new_timeline_looks_at_no_other_copy(
     history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,3 +196,66 @@ def test_a_log_that_is_missing_at_the_switch_is_a_gap_with_its_limits(history: H
     )
     assert gap.healing == "backup" and BackupJob.objects.count() == 1
     assert history.windows[-1][1] == old[-1].finished_at
+
+
+# ---- what is missing at a destination and still at the source
+
+
+def dropped(history: History, *logs: BackupSet) -> None:
+    """A person cancelled their copies, which the next log shows to be a gap."""
+    for log in logs:
+        policies.cancel(log.copies.get(), CancelReason.PERSON, history.world.by)
+
+
+def open_gaps(history: History) -> list[LogGap]:
+    return [gap for gap in history.gaps if not gap.healed_at]
+
+
+@pytest.mark.parametrize("lacking", [[2], [3], [2, 3, 4], [3, 4], [1, 2, 3, 4, 5]], ids=lambda found: f"logs {found}")
+def test_logs_missing_around_a_switch_are_copied_from_the_source(history: History, lacking: list[int]) -> None:
+    """R-9.4: the parent's last, the child's first, a whole timeline between: no backup is taken."""
+    full, old = history.full(), history.logs(2)
+    history.promoted("2", "1")
+    middle = history.logs(2)
+    history.promoted("3", "2")
+    new = history.logs(3)
+    whole = [full, *old, *middle, *new]
+    dropped(history, *(whole[number] for number in lacking))
+    assert open_gaps(history)
+    history.work()
+    assert open_gaps(history) == [] and "copy" in {gap.healing for gap in history.gaps}
+    assert not open_alerts() and not BackupJob.objects.exists()
+    assert needed_for(history, new[-1]) == whole
+    assert {(min(begins for begins, _ in history.windows), max(until for _, until in history.windows))} == {
+        (full.finished_at, new[-1].finished_at)
+    }
+    assert breaches() == []
+
+
+def test_a_former_primary_s_logs_close_no_gap_of_the_new_timeline(history: History) -> None:
+    """R-9.4, I7: they have the same positions, and lie at the source; what they hold is another history."""
+    history.full()
+    old = history.log()
+    history.promoted("2", "1")
+    alone = [history.log(fork="1", parent_fork="", fork_position=None, forked_at=None) for _ in range(2)]
+    history.position -= 20
+    history.lost_log()
+    behind = history.log()
+    dropped(history, *alone)
+    history.work()
+    [gap] = open_gaps(history)
+    assert (gap.reached_fork, gap.reached, gap.fork, gap.begins) == ("1", old.last_position, "2", behind.first_position)
+    assert gap.healing == "backup" and BackupJob.objects.count() == 1
+    assert {log.copies.get().state for log in alone} == {"cancelled"}
+
+
+def test_where_the_source_lacks_one_of_them_a_backup_is_taken(history: History) -> None:
+    history.full()
+    _, last = history.logs(2)
+    history.promoted("2", "1")
+    first, _ = history.logs(2)
+    dropped(history, last, first)
+    BackupFile.objects.filter(sets=last).update(state=BackupFile.State.GONE)
+    history.work()
+    assert [(gap.reached_fork, gap.fork, gap.healing) for gap in open_gaps(history)] == [("1", "2", "backup")]
+    assert BackupJob.objects.count() == 1 and first.copies.get().state == "cancelled"

@@ -68,7 +68,7 @@ def test_what_was_quoted_is_what_is_charged(world: World, orders: Instance, smal
     for _ in range(4):
         quoted.append(billed.quote(copy, clock.now()).amount)
         row = fetch(world, copy)
-        charged.append(billed.fees_of([row])[row.pk].amount)
+        charged.append(billed.fetched_of([row])[row.pk].amount)
     assert quoted == charged == [Decimal("0.00"), Decimal("0.00"), Decimal("6.25"), Decimal("12.50")]
     assert billed.quote(copy, clock.now()).free_left == 0
     assert [row.bytes for row in DownloadCharge.objects.all()] == [SIZE] * 4 and breaches() == []
@@ -110,7 +110,7 @@ def test_unfinished_and_internal_downloads_cost_nothing(world: World, orders: In
     assert not DownloadCharge.objects.exists()
     inside = fetch(world, copy, "internal")
     assert inside.whole_at and DownloadCharge.objects.get().address == "internal"
-    assert billed.fees_of([unfinished, inside]) == {}
+    assert billed.fetched_of([unfinished, inside]) == {}
     assert billed.quote(copy, clock.now()).free_left == 250_000 and breaches() == []
 
 
@@ -119,8 +119,8 @@ def test_stripes_are_quoted_together_and_charged_one_by_one(world: World, orders
     quoted = billed.quote(copy, clock.now())
     assert (quoted.bytes, quoted.charged_bytes, quoted.amount) == (3 * SIZE, 50_000, Decimal("6.25"))
     fetch(world, copy)
-    fees = billed.fees_of(Download.objects.all())
-    assert sum(fee.amount for fee in fees.values()) == quoted.amount and len(fees) == 2
+    found = billed.fetched_of(Download.objects.all())
+    assert sum(one.amount for one in found.values()) == quoted.amount and len(found) == 2
 
 
 def test_the_last_byte_and_the_charge_are_one(world: World, orders: Instance, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,32 @@
-"""The copies behind a line add up to it, to the last digit (R-4.1, R-4.2)."""
+"""The copies, or the downloads, behind a line add up to it, to the last digit (R-4.1, R-4.2, R-4.3)."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from random import Random
 
 import pytest
 
-from backups.models import Copy, CopyState, StorageSpan
+from backups.models import BackupSet, Copy, CopyState, StorageSpan
 from billing import closing, drill_down
 from billing.bills import counted_until
-from billing.models import ItemCode
+from billing.models import DownloadCharge, ItemCode
 from billing.statements import Line, Statement, statement
 from regions import clock
-from tests.billing.facts import DAY, GB, START, backup_of, copy_of, download_of, instance_in, policy_of, reprice
+from tests.billing.facts import (
+    DAY,
+    GB,
+    START,
+    backup_of,
+    copy_of,
+    download_of,
+    instance_in,
+    plan_of,
+    policy_of,
+    reprice,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -121,8 +135,123 @@ def test_another_instances_and_another_routes_copies_stay_out(copies: list[Copy]
         assert drilled(found, line).quantity == line.quantity
 
 
-def test_behind_a_download_stand_no_copies(copies: list[Copy]) -> None:
-    download_of(copies[0].set, START)
-    line = statement(MARCH, MAY).lines[-1]
-    assert line.item == ItemCode.DOWNLOAD
-    assert not drill_down.can_be_drilled(line)
+# ---- downloads
+
+
+@pytest.fixture
+def small_change(settings: object) -> None:
+    """A GB of a thousand bytes, of which 500 are free: so that few bytes cost something, and rounding shows."""
+    settings.GB = 1000
+
+
+@pytest.fixture
+def fetched(small_change: None) -> BackupSet:
+    """A month of downloads from two regions: small ones, two in one moment, two plans, and a price that changes."""
+    half_way = START + 5 * DAY
+    reprice(ItemCode.DOWNLOAD, ("0.125", MARCH - DAY, half_way), ("0.151", half_way, None), source="cn-beijing")
+    found = backup_of(instance_in(), size=1)
+    random = Random(17)
+    for _ in range(40):
+        at = START + random.random() * 15 * DAY
+        region = random.choice(["cn-beijing", "ap-southeast-1"])
+        for _ in range(random.choice([1, 1, 2])):
+            download_of(found, at, random.choice([1, 37, 999, 20_003, 70_000]), region=region)
+    download_of(found, half_way - timedelta(microseconds=1), 501_011)
+    download_of(found, half_way, 10**7, address="internal")
+    plan_of(70, START + 2 * DAY)
+    plan_of(300, START + 9 * DAY)
+    return found
+
+
+def downloads_of(found: Statement, line: Line) -> drill_down.Downloads:
+    return drill_down.downloads_behind(line, found.begin, counted_until(found))
+
+
+def _of_downloads(found: Statement) -> list[Line]:
+    return [line for line in found.lines if line.item == ItemCode.DOWNLOAD]
+
+
+@pytest.mark.parametrize("at", [START + 4 * DAY + ODD, START + 12 * DAY, MAY], ids=["soon", "later", "over"])
+def test_downloads_add_up_to_their_line(fetched: BackupSet, at: datetime) -> None:
+    """R-4.3, R-4.4: bytes, the free quota's, the plans' and cents."""
+    found = statement(MARCH, at)
+    lines = _of_downloads(found)
+    assert [line.source for line in lines] == ["ap-southeast-1", "cn-beijing"]
+    for line in lines:
+        behind = downloads_of(found, line)
+        assert sum(one.bytes for one in behind.fetched) == line.quantity
+        assert sum(one.free_bytes for one in behind.fetched) == line.free_bytes
+        assert sum(one.offset_bytes for one in behind.fetched) == line.offset_bytes
+        assert sum(one.charged for one in behind.fetched) == line.charged
+        assert sum(one.amount for one in behind.fetched) == line.amount
+        assert {one.price.amount for one in behind.fetched if one.charged} <= set(line.prices)
+        assert behind.are(line)
+    assert sum(len(downloads_of(found, line).fetched) for line in lines) == _charges(fetched, at)
+
+
+def _charges(of: BackupSet, at: datetime) -> int:
+    return DownloadCharge.objects.filter(set=of, address="internet", at__lt=at).count()
+
+
+def test_a_closed_line_has_the_same_downloads(fetched: BackupSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = statement(MARCH, APRIL)
+    monkeypatch.setattr(clock, "now", lambda: APRIL + DAY)
+    assert closing.close_due() > 0
+    closed = statement(MARCH, MAY)
+    assert closed.closed_at
+    for line in _of_downloads(closed):
+        assert downloads_of(closed, line) == downloads_of(before, line)
+        assert downloads_of(closed, line).are(line) and line.offset_bytes > 0
+
+
+def test_each_download_says_what_it_took(small_change: None) -> None:
+    """The quota goes to the first, a plan to what came while it held: not to what came before it was bought."""
+    found = backup_of(instance_in(), size=1)
+    for hours, size in enumerate([400_000, 200_000, 30_000, 1]):
+        download_of(found, START + timedelta(hours=hours), size)
+    plan_of(10, START + timedelta(hours=1, minutes=30))
+    [line] = _of_downloads(statement(MARCH, MAY))
+    behind = drill_down.downloads_behind(line, MARCH, APRIL)
+    parts = [(one.free_bytes, one.offset_bytes, one.amount) for one in behind.fetched]
+    covered = 10_000 * 1_000_000 // 1_041_667
+    assert parts == [
+        (400_000, 0, Decimal("0.00")),
+        (100_000, 0, Decimal("12.50")),
+        (0, covered, Decimal("2.55")),
+        (0, 0, Decimal("0.00")),
+    ]
+    assert line.amount == Decimal("15.05")
+
+
+def test_cents_too_small_for_one_download_are_not_lost(small_change: None) -> None:
+    """Each of 0.4 cents: rounded one by one they would be nothing."""
+    found = backup_of(instance_in(), size=1)
+    download_of(found, START, 500_000)
+    for hours in range(1, 8):
+        download_of(found, START + timedelta(hours=hours), 32)
+    [line] = _of_downloads(statement(MARCH, MAY))
+    assert line.amount == Decimal("0.03")
+    behind = drill_down.downloads_behind(line, MARCH, APRIL)
+    assert [one.amount * 100 for one in behind.fetched] == [0, 0, 1, 0, 1, 0, 0, 1]
+
+
+def test_a_download_without_a_price_has_none_and_neither_has_its_line(small_change: None) -> None:
+    """R-4.5."""
+    reprice(ItemCode.DOWNLOAD, ("0.125", MARCH, START + DAY), source="cn-beijing")
+    reprice(ItemCode.DOWNLOAD, source_scope="mainland")
+    found = backup_of(instance_in(), size=1)
+    for days in range(3):
+        download_of(found, START + days * DAY, 500_000)
+    [line] = _of_downloads(statement(MARCH, MAY))
+    behind = drill_down.downloads_behind(line, MARCH, APRIL)
+    assert [one.amount for one in behind.fetched] == [Decimal("0.00"), None, None]
+    assert line.amount is None and behind.amount is None and behind.are(line)
+
+
+def test_what_is_missing_behind_a_line_is_noticed(fetched: BackupSet) -> None:
+    found = statement(MARCH, MAY)
+    for line in _of_downloads(found):
+        behind = downloads_of(found, line)
+        assert not drill_down.Downloads(behind.fetched[1:]).are(line)
+        assert not behind.are(replace(line, amount=line.amount + Decimal("0.01")))
+        assert not behind.are(replace(line, offset_bytes=line.offset_bytes - 1))

@@ -47,6 +47,16 @@ def sign_in(page: Page, address: str, user: Any) -> None:
     page.context.add_cookies([{"name": name, "value": client.cookies[name].value, "url": address}])
 
 
+@pytest.fixture(params=[(size, scheme) for size in SIZES for scheme in ("light", "dark")], ids="-".join)
+def shown(request: pytest.FixtureRequest, page: Page) -> str:
+    """Set the window and the colours; returns their name."""
+    size, scheme = request.param
+    width, height = SIZES[size]
+    page.set_viewport_size({"width": width, "height": height})
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    return f"{size}-{scheme}"
+
+
 @pytest.fixture
 def look(page: Page) -> Iterator[Look]:
     """Check what is shown now: no violation of WCAG 2.2 AA, nothing wider than the window. Keeps a picture if asked."""

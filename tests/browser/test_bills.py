@@ -48,6 +48,7 @@ def _addresses(page: Page) -> dict[str, str]:
     found["lines"] = _href(page, "in 9 lines")
     page.goto(found["lines"])
     found["copies"] = _href(page, "Copies behind Cross-region storage of identity")
+    found["downloads"] = _href(page, "Downloads of loyalty, one by one")
     return found
 
 

@@ -14,19 +14,10 @@ from backups.models import Membership, ResourceGroup, Role
 from billing import budgets
 from billing.budgets import Wish
 from billing.models import Budget
-from tests.browser.conftest import SIZES, Look
+from tests.browser.conftest import Look
 from tests.console.fleet import Fleet
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-
-
-@pytest.fixture(params=[(size, scheme) for size in SIZES for scheme in ("light", "dark")], ids="-".join)
-def shown(request: pytest.FixtureRequest, page: Page) -> str:
-    size, scheme = request.param
-    width, height = SIZES[size]
-    page.set_viewport_size({"width": width, "height": height})
-    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-    return f"{size}-{scheme}"
 
 
 def answers_for(fleet: Fleet, *groups: ResourceGroup) -> None:

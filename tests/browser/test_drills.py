@@ -9,19 +9,10 @@ from django.urls import reverse
 from playwright.sync_api import Page, expect
 
 from backups.models import Drill, DrillQuery, Instance
-from tests.browser.conftest import SIZES, Look
+from tests.browser.conftest import Look
 from tests.console.fleet import Fleet
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-
-
-@pytest.fixture(params=[(size, scheme) for size in SIZES for scheme in ("light", "dark")], ids="-".join)
-def shown(request: pytest.FixtureRequest, page: Page) -> str:
-    size, scheme = request.param
-    width, height = SIZES[size]
-    page.set_viewport_size({"width": width, "height": height})
-    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-    return f"{size}-{scheme}"
 
 
 def test_drills_can_be_read_by_everyone(live_server: Any, desk: Page, fleet: Fleet, look: Look, shown: str) -> None:

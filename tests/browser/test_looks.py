@@ -10,7 +10,7 @@ from django.urls import reverse
 from playwright.sync_api import Page, expect
 
 from backups.models import BackupSet, Copy, Instance
-from tests.browser.conftest import SIZES, Look, sign_in
+from tests.browser.conftest import Look, sign_in
 from tests.console.crossed_logs import shop_of
 from tests.console.fleet import Fleet
 
@@ -27,15 +27,6 @@ LISTS = (
     "activity:list",
     "activity:alerts",
 )
-
-
-@pytest.fixture(params=[(size, scheme) for size in SIZES for scheme in ("light", "dark")], ids="-".join)
-def shown(request: pytest.FixtureRequest, page: Page) -> str:
-    size, scheme = request.param
-    width, height = SIZES[size]
-    page.set_viewport_size({"width": width, "height": height})
-    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-    return f"{size}-{scheme}"
 
 
 def test_every_page_can_be_read_by_everyone(live_server: Any, desk: Page, fleet: Fleet, look: Look, shown: str) -> None:

@@ -10,22 +10,13 @@ from django.urls import reverse
 from playwright.sync_api import Page, expect
 
 from backups.models import Restore
-from tests.browser.conftest import SIZES, Look, sign_in
+from tests.browser.conftest import Look, sign_in
 from tests.console.brought_back import MINUTE, PASSWORD, everything, give_password, restore, streamed
 from tests.console.fleet import TARGET, Fleet
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 NEW = "/backups/restores/new/"
-
-
-@pytest.fixture(params=[(size, scheme) for size in SIZES for scheme in ("light", "dark")], ids="-".join)
-def shown(request: pytest.FixtureRequest, page: Page) -> str:
-    size, scheme = request.param
-    width, height = SIZES[size]
-    page.set_viewport_size({"width": width, "height": height})
-    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-    return f"{size}-{scheme}"
 
 
 def test_every_page_of_restoring_can_be_read_by_everyone(

@@ -18,7 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from backups.models import Instance, Membership, ResourceGroup, Role, StorageSpan
-from billing import closing
+from billing import closing, statements
 from billing.bills import Cost
 from billing.models import ClosedStatement, ItemCode
 from billing.statements import statement
@@ -44,6 +44,7 @@ pytestmark = pytest.mark.django_db
 MARCH, APRIL = (datetime(2027, number, 1, tzinfo=UTC) for number in (3, 4))
 NOW = APRIL + 15 * DAY
 PAGES = ("bills:page", "bills:lines", "bills:print")
+BEHIND = ("bills:copies", "bills:downloads")
 SPLITS = ("instance", "route", "item", "group")
 FILES = ("csv", "json", "focus")
 EVIL = "=cmd|' /C calc'!A0"
@@ -106,7 +107,7 @@ def test_who_reads_no_bills_is_refused_and_finds_no_way_there(
     user = User.objects.create_user("someone")
     membership = Membership.objects.create(user=user, group=teams[0], role=role)
     client.force_login(user)
-    addresses = [reverse(page) for page in (*PAGES, "bills:copies")]
+    addresses = [reverse(page) for page in (*PAGES, *BEHIND)]
     addresses += [reverse("bills:export", args=[form]) for form in FILES]
     assert {client.get(address).status_code for address in addresses} == {403}
     way = f'href="{reverse("bills:page")}"'
@@ -114,11 +115,11 @@ def test_who_reads_no_bills_is_refused_and_finds_no_way_there(
     membership.role = Role.BILLING
     membership.save()
     assert way in shown(client, "overview:page")
-    assert {client.get(address).status_code for address in addresses if "copies" not in address} == {200}
+    assert {client.get(address).status_code for address in addresses if address not in map(reverse, BEHIND)} == {200}
 
 
 def test_a_stranger_is_sent_to_sign_in(client: Client, books: dict[str, Instance]) -> None:
-    for page in (*PAGES, "bills:copies"):
+    for page in (*PAGES, *BEHIND):
         answer = client.get(reverse(page), {"month": "2027-03"})
         assert answer.status_code == 302
         assert "/accounts/login/" in answer.headers["Location"]
@@ -209,6 +210,48 @@ def test_a_row_leads_to_its_lines_and_a_line_to_copies_that_are_the_line(everyth
         assert line in march.lines
         assert copies.context["behind"].quantity == line.quantity
         assert "which is the line" in copies.content.decode()
+
+
+def test_a_closed_line_leads_to_downloads_that_are_the_line(everything: Client, books: dict[str, Instance]) -> None:
+    """R-4.3, R-4.4. Of a charge that no meter bears out nobody knows who fetched it."""
+    lines = shown(everything, "bills:lines", month="2027-03", item="NetworkOutSize")
+    [way] = re.findall(r'class="btn small" href="([^"]*)" aria-label="Downloads of', lines)
+    answer = everything.get(way.replace("&amp;", "&"))
+    line, page = answer.context["line"], answer.content.decode()
+    [one] = [row.fetched for row in answer.context["table"].data]
+    assert line in statement(MARCH, NOW).lines
+    told = (one.bytes, one.free_bytes, one.offset_bytes, one.charged, one.amount)
+    assert told == (line.quantity, line.free_bytes, line.offset_bytes, line.charged, line.amount)
+    assert (one.free_bytes, one.charged, one.amount) == (500 * GB, 20 * GB, Decimal("2.50"))
+    assert "which is the line" in page and 'role="alert"' not in page
+    found = books["evil"].sets.order_by("pk").first()
+    assert reverse("backup_sets:page", args=[found.pk]) in page
+    assert f"{START:%Y-%m-%d %H:%M:%S} UTC" in page and "558,345,748,480 bytes" in page
+
+
+def test_downloads_whose_line_says_otherwise_are_not_hidden(
+    everything: Client, books: dict[str, Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but the books' own triggers keeps it so: without them the page says what the audit says."""
+    fetched = statements.fetched_between
+    monkeypatch.setattr(statements, "fetched_between", lambda *asked: fetched(*asked)[1:])
+    page = shown(everything, "bills:downloads", month="2027-03", item="NetworkOutSize")
+    assert "What was charged stays" in page and "which is the line" not in page
+
+
+def test_downloads_are_sorted_and_lead_on(everything: Client, books: dict[str, Instance]) -> None:
+    found = books["orders"].sets.order_by("pk").first()
+    for hours in range(65):
+        download_of(found, APRIL + hours * timedelta(hours=1), 10 * GB + hours)
+    seen, address = [], f"{reverse('bills:downloads')}?month=2027-04&item=NetworkOutSize&sort=-amount"
+    while address:
+        answer = everything.get(address)
+        seen += [row.fetched for row in answer.context["table"].data]
+        address = link(answer.content.decode(), "next")
+    assert len({one.charge_id for one in seen}) == len(seen) == 65
+    assert [one.amount for one in seen] == sorted((one.amount for one in seen), reverse=True)
+    [line] = [line for line in statement(APRIL, NOW).lines if line.item == ItemCode.DOWNLOAD]
+    assert sum(one.amount for one in seen) == line.amount > 0
 
 
 def test_a_fact_that_moved_since_the_closing_is_not_hidden(everything: Client, books: dict[str, Instance]) -> None:
@@ -318,6 +361,10 @@ def _rows(client: Client, form: str, month: str = "2027-03") -> list[dict[str, s
         ("/bills/export/pdf/", 404),
         ("/bills/?matching=count", 404),
         ("/bills/copies/?month=2027-03", 404),
+        ("/bills/downloads/?month=2027-03", 404),
+        ("/bills/copies/?month=2027-03&item=NetworkOutSize", 404),
+        ("/bills/downloads/?month=2027-03&item=DdrOssStorageSize&q=ledger", 404),
+        ("/bills/downloads/?month=2027-03&item=NetworkOutSize&sort=nothing&after=99", 200),
         ("/bills/?by=nothing&sort=nothing&after=x&before=-1", 200),
         ("/bills/?q=%00", 200),
         ("/bills/lines/?instance=%00&group=x", 200),
@@ -386,6 +433,19 @@ def test_a_bill_costs_the_same_however_long_it_is(
         instance = instance_in(name=f"more-{n:02}")
         copy_of(backup_of(instance, APRIL + DAY, GB), policy_of(instance), days=9)
     assert _queries(client, name, "2027-04") <= PINS[name][1]
+
+
+def test_the_downloads_of_a_line_cost_the_same_however_many_they_are(
+    client: Client, books: dict[str, Instance], teams: tuple[ResourceGroup, ResourceGroup]
+) -> None:
+    client.force_login(reader(teams[0]))
+    found = books["orders"].sets.order_by("pk").first()
+    download_of(found, APRIL, 600 * GB)
+    asked = {"instance": books["orders"].code, "item": "NetworkOutSize"}
+    most = _queries(client, "bills:downloads", "2027-04", **asked)
+    for n in range(50):
+        download_of(found, APRIL + n * timedelta(hours=1), GB)
+    assert _queries(client, "bills:downloads", "2027-04", **asked) <= most <= 44
 
 
 def test_the_copies_of_a_line_cost_the_same_however_many_they_are(

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import threading
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +33,8 @@ from backups.models import (
     ResourceGroup,
     Role,
 )
+from billing import statements
+from billing.models import ItemCode
 from console.downloads import serving
 from console.downloads.ranges import Unsatisfiable, Wanted, wanted
 from regions import clock
@@ -227,6 +230,30 @@ def test_the_sets_page_lists_who_fetched_what(desk: Client, world: World, orders
     assert "unfinished: 97.7 KB of 684 KB, not charged" in shown and "omar" in shown
     b"".join(fetched(path).streaming_content)
     assert "delivered, charged: $0.00" in desk.get(f"/backups/sets/{copy.set_id}/").content.decode()
+
+
+def test_the_sets_page_and_the_bill_say_what_the_statement_charges(
+    desk: Client, world: World, orders: Instance, settings: Any
+) -> None:
+    """R-4.3, R-4.4: of the second what the quota left, what a plan covers, and the rest in money."""
+    settings.GB, settings.FREE_DOWNLOAD_GB = 1000, 1000
+    copy = completed(world, orders, BODY, names=("sales.bak",))
+    plan_of(100, clock.now())
+    for _ in range(2):
+        [path] = ask(desk, copy)
+        b"".join(fetched(path).streaming_content)
+    [line] = [one for one in statements.statement(clock.now(), clock.now()).lines if one.item == ItemCode.DOWNLOAD]
+    covered = 100_000 * 1_000_000 // 1_041_667
+    assert (line.quantity, line.free_bytes, line.offset_bytes) == (1_400_000, 1_000_000, covered)
+    assert line.amount == Decimal("38.00")
+    page = desk.get(f"/backups/sets/{copy.set_id}/").content.decode()
+    assert "delivered, charged: $0.00 · free: 684 KB<br>" in page
+    assert "delivered, charged: $38.00 · free: 293 KB · by network plans: 93.7 KB<br>" in page
+    desk.force_login(User.objects.create_superuser("root"))
+    bill = desk.get("/bills/downloads/", {"item": "NetworkOutSize"}).content.decode()
+    rows = bill.split("<tbody")[1]
+    assert rows.count("<bdi>omar</bdi>") == rows.count("sales.bak") == 2
+    assert "$38.00" in rows and "700,000 bytes" in rows and f"{covered:,} bytes" in rows
 
 
 # ---- the link

@@ -38,8 +38,8 @@ def set_of(file: Windows) -> SetFacts:
     _check_container(file)
     head = file.at(0, min(END_WINDOW, file.size))
     family = _family(head)
+    ending = _ending(file)  # before the head, which a file that is still being written may lack
     start, first = _start(head)
-    ending = _ending(file)
     last = record_of(ending.blocks, ending.placed)
     if (first.database, first.started) != (last.database, last.started):
         raise unknown_layout("head and tail of the compressed file describe different sets")
@@ -62,6 +62,8 @@ def _family(head: bytes) -> Family:
 
 
 def _start(head: bytes) -> tuple[SetStart, Record]:
+    if _chunk_at(head, _SECOND_CHUNK) is None:
+        raise unknown_layout(f"no chunk begins at byte {_SECOND_CHUNK} of the compressed file")
     blocks = _expanded(head, _SECOND_CHUNK)
     begun = _placed(blocks, 0, "SSET")
     volume = _placed(blocks, begun.end, "VOLB")

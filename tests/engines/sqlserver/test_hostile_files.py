@@ -236,6 +236,13 @@ def test_a_tail_full_of_chunk_marks_does_not_keep_the_reader_busy():
     assert inspect_bounded(COMPRESSED[:0x4000] + noise + COMPRESSED[-512:]).refusal
 
 
+def test_compressed_media_of_4k_blocks_were_never_seen():
+    """Such a file is whole: to call it damaged, or still being written, would send somebody the wrong way."""
+    backup = mtf.full(pages=12)
+    file = compressed_file(backup, media=mtf.media_of(backup, block=4096))
+    assert inspect_bounded(file).refusal.code == "UnknownLayout"
+
+
 def test_two_sets_in_one_compressed_file_are_not_guessed_apart():
     first, second = mtf.chain(logs=1, differentials=0, pages=12)
     appended = compressed_file(first) + compressed_file(second)[0x600:]

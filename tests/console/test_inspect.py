@@ -197,8 +197,9 @@ def test_a_name_that_is_no_text_is_told_all_the_same(tmp_path):
     Path(os.fsdecode(path)).write_bytes(mtf.write_full("\x1b]0;owned\x07"))
     (told,) = inspected(tmp_path)
     assert os.fsencode(told["path"]) == path
-    code, text = inspect(tmp_path)
+    code, wrapped = inspect(tmp_path)
     assert code == 0
+    text = wrapped.replace("\n    ", "")
     assert "\\udcff\\x1b[2J.bak" in text
     assert "\\x1b]0;owned\\x07" in text
     assert text.replace("\n", "").isprintable()
@@ -336,9 +337,9 @@ def test_wrong_use_ends_with_two_and_an_ascii_terminal_gets_escapes(write):
 
 def test_a_reader_that_has_seen_enough_gets_no_traceback(write):
     path = write("a.bak", mtf.file_of(*mtf.chain(logs=400)))
-    command = f"{sys.executable} {CLONE}/manage.py inspect {quote(str(path))} | head -1"
+    command = f"cd {quote(str(path.parent))} && {sys.executable} {CLONE}/manage.py inspect a.bak | head -1"
     done = subprocess.run(command, shell=True, env=plain_environment(), capture_output=True, text=True, timeout=60)
-    assert done.stdout == f"{path} (set 1)\n"
+    assert done.stdout == "a.bak (set 1)\n"
     assert done.stderr == ""
 
 

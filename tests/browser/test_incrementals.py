@@ -12,7 +12,6 @@ from playwright.sync_api import Page, expect
 from backups.models import BackupJob, BackupSet, Instance
 from regions.models import Store
 from tests.browser.conftest import Look, sign_in
-from tests.browser.test_looks import shown  # noqa: F401 - a fixture
 from tests.console.fleet import DAY, TARGET, Fleet
 from tests.console.test_incrementals import chained
 
@@ -47,7 +46,7 @@ def test_incrementals_can_be_read_by_everyone(
     desk: Page,
     fleet: Fleet,
     look: Look,
-    shown: str,  # noqa: F811
+    shown: str,
 ) -> None:
     instance, last = chain_in(fleet)
     sign_in(desk, live_server.url, fleet.root())

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import psycopg
-from psycopg import sql
 
 from backups.engines import confinement
 from backups.engines.confinement import tied
@@ -26,7 +25,8 @@ NOTHING, NULL = "no row", "NULL"
 
 DATABASES = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1"
 TABLES = """
-SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+SELECT nspname, relname, 'SELECT count(*) FROM ONLY ' || quote_ident(nspname) || '.' || quote_ident(relname)
+FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE relkind = 'r' AND relpersistence <> 't'
   AND nspname <> 'information_schema' AND nspname !~ '^pg_' ORDER BY 1, 2
 """
@@ -52,16 +52,26 @@ def count_rows(server: RunningServer, *, stop: Callable[[], bool] | None = None)
     counted = {}
     for database in databases(server):
         with closing(session_in(server, database)) as session:
-            for schema, table in session.execute(TABLES).fetchall():
+            _take_names_as_they_are(session)
+            for schema, table, question in session.execute(TABLES).fetchall():
                 if stop and stop():
                     raise Stopped("the rows need not be counted")
-                name = f"{database}.{schema}.{table}"
-                question = sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.Identifier(schema, table))
+                name = f"{database}.{_shown(schema)}.{_shown(table)}"
                 try:
                     counted[name] = session.execute(question).fetchone()[0]
                 except psycopg.Error as error:
                     raise Refusal("RowsUnreadable", f"The rows of {name} cannot be read: {_words(error)}.") from error
     return counted
+
+
+def _take_names_as_they_are(session: psycopg.Connection[Any]) -> None:
+    """A database in SQL_ASCII knows no encoding of its names: the server would refuse those that are not UTF-8."""
+    if session.info.parameter_status("server_encoding") == "SQL_ASCII":
+        session.execute("SET client_encoding TO 'SQL_ASCII'")
+
+
+def _shown(name: str | bytes) -> str:
+    return name if isinstance(name, str) else name.decode(errors="backslashreplace")
 
 
 def ask(server: RunningServer, database: str, question: str) -> str:

@@ -24,10 +24,10 @@ SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def connect(connection: Connection, **more: Any) -> psycopg.Connection[Any]:
-    """Open a session; raises Refusal with the reason in words."""
+    """Open a session, whose text is str (a database in SQL_ASCII would give bytes); raises Refusal with the reason."""
     check(connection)
     try:
-        return psycopg.connect(**_parameters(connection), **more, autocommit=True)
+        return psycopg.connect(**_parameters(connection), **{"client_encoding": "UTF8"} | more, autocommit=True)
     except psycopg.OperationalError as error:
         raise refusal_from(str(error), connection) from error
 

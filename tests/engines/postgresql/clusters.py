@@ -60,7 +60,7 @@ class Cluster:
 
     def owner(self, **more: Any) -> psycopg.Connection[Any]:
         where = {"host": str(self.server.sockets), "port": self.port, "user": OWNER, "dbname": "postgres"}
-        return psycopg.connect(**where, **more, autocommit=True)
+        return psycopg.connect(**where | more, autocommit=True)
 
     def slots(self) -> list[str]:
         with self.owner() as session:

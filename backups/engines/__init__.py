@@ -16,6 +16,8 @@ from typing import Any, Protocol
 from backups.engines.chains import ChainRules
 from backups.engines.facts import (
     CheckResult,
+    Connection,
+    DatabaseStanding,
     Inspection,
     Method,
     ReadAt,
@@ -85,14 +87,14 @@ class Verifier(Protocol):
 class Engine(Protocol):
     """One engine; a verb it does not offer is None.
 
-        `inspect` and `verifier` read found files; `probe`, `take_full` and `take_incremental` (on a Base; it may say
-    FullNeeded) talk to a server that is backed up; `receive_logs` does so until it is stopped, `forget_receiver` ends
-    what the server keeps for it and `receiver_lag` says how many bytes that is. `restore`, `start_again`, `discard`
-    make and unmake a restored server, of the versions that `startable_versions` names ("17" is every 17.x); `take_over`
-    starts one at the address that was another's, from then on. `restore_beside` adds databases to a server that is
-    there. `check`, `count_rows` and `ask` (one value to one question, as text) look into it. `login_script` is what an
-    administrator runs to let Farshore in with no more rights than it uses. `restore_by_hand` says how
-    the files of a set, by their names, are restored without us.
+    `inspect` and `verifier` read found files; `probe`, `take_full` and `take_incremental` (on a Base; it may say
+    FullNeeded) talk to a server that is backed up, `inspect_databases` says how each of its databases stands.
+    `receive_logs` works until it is stopped, `forget_receiver` ends what the server keeps for it and `receiver_lag`
+    says how many bytes that is. `restore`, `start_again`, `discard` make and unmake a restored server, of the versions
+    that `startable_versions` names ("17" is every 17.x); `take_over` starts one at the address that was another's, from
+    then on. `restore_beside` adds databases to a server that is there. `check`, `count_rows` and `ask` (one value to
+    one question, as text) look into it. `login_script` is what an administrator runs to let Farshore in with no more
+    rights than it uses. `restore_by_hand` says how the files of a set, by their names, are restored without us.
     """
 
     @property
@@ -109,6 +111,9 @@ class Engine(Protocol):
 
     @property
     def probe(self) -> Callable[..., Any] | None: ...
+
+    @property
+    def inspect_databases(self) -> Callable[[Connection], list[DatabaseStanding]] | None: ...
 
     @property
     def take_full(self) -> Callable[..., Any] | None: ...
@@ -180,6 +185,10 @@ class EnginePackage:
     @property
     def probe(self) -> Callable[..., Any] | None:
         return self._verb("probe")
+
+    @property
+    def inspect_databases(self) -> Callable[[Connection], list[DatabaseStanding]] | None:
+        return self._verb("inspect_databases")
 
     @property
     def take_full(self) -> Callable[..., Any] | None:

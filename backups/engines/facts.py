@@ -135,6 +135,43 @@ class ServerFacts:
 
 
 @dataclass(frozen=True)
+class DatabaseStanding:
+    """How one database of a server stands, where backups are of one database each. None: what the account may not see,
+    or what there is none of.
+
+    `state` and `recovery_model` are the engine's words. `log_chain_position` is where its next log backup begins: None
+    without logs, and as long as no full backup has begun the chain. `last_full_at`: the newest ordinary full that the
+    server itself remembers, UTC. `availability_group`: what its replicas have in common, "" for none; `is_preferred`:
+    backups are to be taken on this replica.
+    """
+
+    name: str
+    state: str
+    recovery_model: str
+    may_back_up: bool
+    data_bytes: int | None = None
+    log_chain_position: int | None = None
+    fork: str = ""
+    last_full_at: datetime | None = None
+    certificate_thumbprint: str = ""
+    availability_group: str = ""
+    is_primary: bool = True
+    is_preferred: bool = True
+
+    @property
+    def is_online(self) -> bool:
+        return self.state == "ONLINE"
+
+    @property
+    def has_logs(self) -> bool:
+        return self.recovery_model != "SIMPLE"
+
+    @property
+    def is_secondary(self) -> bool:
+        return bool(self.availability_group) and not self.is_primary
+
+
+@dataclass(frozen=True)
 class Excerpt:
     """A stretch of a backup's bytes that is read again later without the rest, and its SHA-256."""
 

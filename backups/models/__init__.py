@@ -27,6 +27,7 @@ from backups.models.record import Alert, Event, Seal, ServiceLinkedRole
 from backups.models.recovery import Recovery
 from backups.models.restore import Restore, RestoreSource
 from backups.models.self_backup import SelfBackup
+from backups.models.server_database import ServerDatabase
 from backups.models.source_outage import SourceOutage
 from backups.models.state_object import StateObject
 
@@ -74,6 +75,7 @@ __all__ = [
     "Role",
     "Seal",
     "SelfBackup",
+    "ServerDatabase",
     "ServiceLinkedRole",
     "SetFile",
     "SetStatus",

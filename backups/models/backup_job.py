@@ -10,7 +10,8 @@ from django.db.models import Q
 class BackupJob(models.Model):
     """queued ──claim──> running ──> succeeded (`result`) or failed (`error`, tried again at `due_at`) or cancelled.
 
-    At most one is queued or running per (instance, database), whatever is clicked twice (R-6.2).
+    At most one is queued or running per (instance, database), whatever is clicked twice (R-6.2); beside it one of the
+    log, which goes on while a full backup takes its hours.
     """
 
     class State(models.TextChoices):
@@ -35,6 +36,7 @@ class BackupJob(models.Model):
     instance = models.ForeignKey("backups.Instance", models.PROTECT, related_name="jobs")
     database = models.CharField(max_length=200, blank=True)
     kind = models.CharField(max_length=12, default="full")
+    is_copy_only = models.BooleanField(default=False)  # it stands beside the backups of others (R-6.2b, R-9.3)
     on = models.CharField(max_length=9, choices=On, default=On.PRIMARY)
     reason = models.CharField(max_length=12, choices=Reason)
     state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
@@ -56,8 +58,13 @@ class BackupJob(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["instance", "database"],
-                condition=Q(state__in=["queued", "running"]),
+                condition=Q(state__in=["queued", "running"]) & ~Q(kind="log"),
                 name="one_backup_at_a_time",
+            ),
+            models.UniqueConstraint(
+                fields=["instance", "database"],
+                condition=Q(state__in=["queued", "running"], kind="log"),
+                name="one_log_backup_at_a_time",
             ),
         ]
         indexes = [models.Index(fields=["due_at"], condition=Q(state__in=["queued", "running"]), name="job_due")]

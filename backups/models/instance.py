@@ -21,6 +21,9 @@ def every_day() -> list[int]:
     return [0, 1, 2, 3, 4, 5, 6]
 
 
+LOG_MINUTES = (5, 15, 30)
+
+
 class Edition(models.TextChoices):
     BASIC = "basic", "Basic"
     HIGH_AVAILABILITY = "high_availability", "High-availability"
@@ -86,11 +89,15 @@ class Instance(models.Model):
     secondary_port = models.PositiveIntegerField(null=True, blank=True)
     prefixes = ArrayField(models.CharField(max_length=500), default=list, blank=True)
     certificate_thumbprint = models.CharField(max_length=64, blank=True)
+    share_called = models.CharField("share, as the server calls it", max_length=300, blank=True)
+    share_folder = models.CharField("the same share, on the worker", max_length=500, blank=True)
     is_simulation = models.BooleanField(default=False)
 
     timetable_days = ArrayField(models.PositiveSmallIntegerField(), default=every_day, blank=True)  # Monday is 0
     timetable_time = models.TimeField(null=True, blank=True)  # UTC; None: one full a day at no set hour
     next_backup_at = models.DateTimeField(null=True, editable=False)  # None: to be worked out from the timetable
+    log_every_minutes = models.PositiveSmallIntegerField(default=0)  # of LOG_MINUTES; 0: Farshore takes no log backups
+    next_log_at = models.DateTimeField(null=True, editable=False)
     full_every_days = models.PositiveSmallIntegerField(default=1)  # between two fulls the timetable takes incrementals
     drill_every_days = models.PositiveSmallIntegerField(default=7)  # 0: no drills by the timetable
     next_drill_at = models.DateTimeField(null=True, editable=False)  # None: to be worked out
@@ -100,6 +107,7 @@ class Instance(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     released_at = models.DateTimeField(null=True, blank=True)
     looked_at = models.DateTimeField(null=True, blank=True)  # the last complete look into the source store
+    databases_seen_at = models.DateTimeField(null=True, editable=False)  # the last complete look at its databases
 
     objects = InstanceQuerySet.as_manager()
 

@@ -16,6 +16,7 @@ from backups.drills import MOST_DAYS
 from backups.engines import ENGINES, engine_of
 from backups.events import By
 from backups.models import Arrival, Instance
+from backups.models.instance import LOG_MINUTES
 from console.support.asking import Operated, WholeDays, ask_for_each, put_beside
 from console.support.nouns import Noun, among, kept_by_farshore, shown_fields
 from console.widgets.acting import acting
@@ -57,6 +58,13 @@ class InstanceForm(forms.ModelForm):
         initial=1,
         label="Days from one full to the next",
         help_text="1: every backup is a full. More: incrementals between them, where they can be taken.",
+    )
+    log_every_minutes = forms.TypedChoiceField(
+        required=False,
+        coerce=int,
+        empty_value=0,
+        choices=[(0, "never"), *((minutes, f"every {minutes} minutes") for minutes in LOG_MINUTES)],
+        label="Log backups that Farshore takes",
     )
     drill_every_days = WholeDays(
         min_value=0, max_value=MOST_DAYS, initial=7, help_text="Whole days between two drills, 0: never."

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from backups.engines.facts import Connection, ServerFacts
+from backups.engines.facts import Connection, DatabaseStanding, ServerFacts
 from backups.engines.sqlserver.checksums import Verifier
 from backups.engines.sqlserver.reader import inspect
 
-__all__ = ["Verifier", "inspect", "login_script", "probe"]
+__all__ = ["Verifier", "inspect", "inspect_databases", "login_script", "probe"]
 
 
 def probe(connection: Connection, **more: Any) -> ServerFacts:
@@ -17,6 +17,13 @@ def probe(connection: Connection, **more: Any) -> ServerFacts:
     from backups.engines.sqlserver import server
 
     return server.probe(connection, **more)
+
+
+def inspect_databases(connection: Connection) -> list[DatabaseStanding]:
+    """See `server.inspect_databases`."""
+    from backups.engines.sqlserver import server
+
+    return server.inspect_databases(connection)
 
 
 def login_script(login: str, databases: Iterable[str], **more: Any) -> str:

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from backups.engines.facts import Connection, ServerFacts
+from backups.engines.facts import Connection, DatabaseStanding, ServerFacts
 from backups.engines.sqlserver.connecting import Session, session
 from backups.engines.sqlserver.history import utc
 from regions.refusals import Refusal
 
 OLDEST_MAJOR = 13  # 2016
-SIMPLE, ONLINE = "SIMPLE", "ONLINE"
 ENCRYPTED = (2, 3, 4, 6)  # encryption in progress, encrypted, key change, protection change
 NOT_A_SERVER = (5, 6, 8, 9, 11)  # Azure SQL Database and its relatives: they write no backups of their own to a disk
 
@@ -78,48 +77,13 @@ class Look:
         return bool(self.sees_state or self.sees_performance)
 
 
-@dataclass(frozen=True)
-class DatabaseFacts:
-    """How one database stands. None is what the account may not see, or what there is none of.
-
-    `log_chain_lsn` is where its next log backup begins: None in SIMPLE, and as long as no full backup has begun the
-    chain. `last_full_at`: the newest ordinary full that msdb of this very server knows, UTC. `group`: the availability
-    group it is in, "" for none; `is_preferred`: backups are to be taken on this replica.
-    """
-
-    name: str
-    state: str
-    recovery_model: str
-    may_back_up: bool
-    data_bytes: int | None = None
-    log_chain_lsn: int | None = None
-    fork: str = ""
-    last_full_at: datetime | None = None
-    certificate_thumbprint: str = ""
-    group: str = ""
-    is_primary: bool = True
-    is_preferred: bool = True
-
-    @property
-    def is_online(self) -> bool:
-        return self.state == ONLINE
-
-    @property
-    def has_logs(self) -> bool:
-        return self.recovery_model != SIMPLE
-
-    @property
-    def is_secondary(self) -> bool:
-        return bool(self.group) and not self.is_primary
-
-
 def probe(connection: Connection) -> ServerFacts:
     """Learn what the server is; raises Refusal when no backup of it could be taken or found."""
     with session(connection) as opened:
         found = look(opened)
         why_not(found)
         databases = databases_of(opened, found)
-    groups = sorted({one.group for one in databases if one.group})
+    groups = sorted({one.availability_group for one in databases if one.availability_group})
     return ServerFacts(
         version=found.version,
         databases=tuple(one.name for one in databases),
@@ -130,7 +94,7 @@ def probe(connection: Connection) -> ServerFacts:
     )
 
 
-def inspect_databases(connection: Connection) -> list[DatabaseFacts]:
+def inspect_databases(connection: Connection) -> list[DatabaseStanding]:
     """Say how each database of the server stands."""
     with session(connection) as opened:
         return databases_of(opened, look(opened))
@@ -163,14 +127,14 @@ def why_not(found: Look) -> None:
         )
 
 
-def databases_of(opened: Session, found: Look) -> list[DatabaseFacts]:
+def databases_of(opened: Session, found: Look) -> list[DatabaseStanding]:
     sees = found.sees_requests
     sizes = {row["name"]: row["kib"] * 1024 for row in _seen(opened, SIZES, sees)}
     chains = {row["database_id"]: row for row in _seen(opened, CHAINS, True)}
     keys = {row["database_id"]: row for row in _seen(opened, KEYS, sees)}
     replicas = {row["database_id"]: row for row in _seen(opened, REPLICAS, sees)}
     return [
-        DatabaseFacts(
+        DatabaseStanding(
             name=row["name"],
             state=row["state_desc"],
             recovery_model=row["recovery_model_desc"],
@@ -210,20 +174,24 @@ def _thumbprint(row: dict[str, Any]) -> str:
 def _of_chain(row: dict[str, Any]) -> dict[str, Any]:
     reached = row.get("last_log_backup_lsn")
     fork = row.get("recovery_fork_guid")
-    return {"log_chain_lsn": None if reached is None else int(reached), "fork": str(fork or "").lower()}
+    return {"log_chain_position": None if reached is None else int(reached), "fork": str(fork or "").lower()}
 
 
 def _of_group(row: dict[str, Any]) -> dict[str, Any]:
-    return {"group": str(row["group_id"]).lower(), "is_primary": bool(row["is_primary_replica"])} if row else {}
+    return (
+        {"availability_group": str(row["group_id"]).lower(), "is_primary": bool(row["is_primary_replica"])}
+        if row
+        else {}
+    )
 
 
-def _is_secondary(databases: list[DatabaseFacts]) -> bool:
+def _is_secondary(databases: list[DatabaseStanding]) -> bool:
     """Every database that is in a group is a secondary here."""
-    in_groups = [one for one in databases if one.group]
+    in_groups = [one for one in databases if one.availability_group]
     return bool(in_groups) and all(one.is_secondary for one in in_groups)
 
 
-def remarks(found: Look, databases: list[DatabaseFacts]) -> Iterator[str]:
+def remarks(found: Look, databases: list[DatabaseStanding]) -> Iterator[str]:
     yield f"{found.edition}."
     if found.is_sysadmin:
         yield f"{found.account} is a sysadmin, which is far more than Farshore needs: see the script for its own login."
@@ -235,7 +203,7 @@ def remarks(found: Look, databases: list[DatabaseFacts]) -> Iterator[str]:
         yield from _remarks_on(one)
 
 
-def _remarks_on(one: DatabaseFacts) -> Iterator[str]:
+def _remarks_on(one: DatabaseStanding) -> Iterator[str]:
     if not one.is_online:
         yield f"{one.name} is {one.state}: no backup can be taken of it."
         return
@@ -243,7 +211,7 @@ def _remarks_on(one: DatabaseFacts) -> Iterator[str]:
         yield f"{one.name}: the account may not back it up (db_backupoperator)."
     if not one.has_logs:
         yield f"{one.name} is in recovery model SIMPLE: nothing between two backups can be restored."
-    elif one.log_chain_lsn is None and one.fork:
+    elif one.log_chain_position is None and one.fork:
         yield f"{one.name}: its log chain has not begun or was broken; an ordinary full on the primary begins it."
     if one.certificate_thumbprint:
         yield f"{one.name} is encrypted: it needs certificate {one.certificate_thumbprint} at the destination."

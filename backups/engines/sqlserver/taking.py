@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from backups.engines.facts import Connection, Inspection, Kind, SetFacts
+from backups.engines.facts import Connection, DatabaseStanding, Inspection, Kind, SetFacts
 from backups.engines.sqlserver import history
 from backups.engines.sqlserver.connecting import Session, quoted_name, session
 from backups.engines.sqlserver.reader import inspect
 from backups.engines.sqlserver.reconciling import differences
-from backups.engines.sqlserver.server import DatabaseFacts, Look, databases_of, look, why_not
+from backups.engines.sqlserver.server import Look, databases_of, look, why_not
 from backups.engines.sqlserver.watching import Progress, Stop, carry_out
 from regions.refusals import Refusal
 
@@ -112,12 +112,12 @@ def _checked(watching: Session, found: Look, order: Order) -> list[str]:
         )
     if refusal := why_not_take(database, order, found.major):
         raise refusal
-    if database.group and not database.is_preferred:
+    if database.availability_group and not database.is_preferred:
         return [f"Taken on {found.name}, although the availability group prefers another replica for backups."]
     return []
 
 
-def why_not_take(database: DatabaseFacts, order: Order, major: int) -> Refusal | None:
+def why_not_take(database: DatabaseStanding, order: Order, major: int) -> Refusal | None:
     """Return why this database cannot be backed up so, None when it can. Pure."""
     if not 1 <= order.stripes <= MOST_STRIPES:
         return Refusal("TooManyStripes", f"A backup has 1 to {MOST_STRIPES} stripes.", "Ask for fewer.")
@@ -141,7 +141,7 @@ def why_not_take(database: DatabaseFacts, order: Order, major: int) -> Refusal |
     return _why_not_there(database, order) if database.is_secondary and major < SECONDARIES_TAKE_ALL_SINCE else None
 
 
-def _why_not_there(database: DatabaseFacts, order: Order) -> Refusal | None:
+def _why_not_there(database: DatabaseStanding, order: Order) -> Refusal | None:
     """On a secondary: copy-only fulls and ordinary logs, nothing else (R-9.3)."""
     if order.kind is Kind.LOG and order.copy_only:
         return Refusal(

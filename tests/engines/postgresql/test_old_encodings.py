@@ -28,7 +28,7 @@ def ascii_cluster() -> Iterator[Cluster]:
             session.execute("UPDATE pg_database SET datistemplate = true WHERE datname = 'template1'")
         with cluster.owner() as session:
             session.execute("SET client_encoding TO 'SQL_ASCII'")
-            session.execute(b"CREATE TABLE \"" + LATIN_NAME + b"\" AS SELECT 'gr\xf6\xdfer'::text AS said")
+            session.execute(b'CREATE TABLE "' + LATIN_NAME + b"\" AS SELECT 'gr\xf6\xdfer'::text AS said")
             session.execute('CREATE TABLE "Orders" AS SELECT n FROM generate_series(1, 7) n')
         yield cluster
 

@@ -12,7 +12,7 @@ from backups.engines import engine_of
 from backups.engines.facts import Connection
 from backups.engines.sqlserver.connecting import session
 from backups.engines.sqlserver.rights import script_for
-from backups.engines.sqlserver.server import DatabaseFacts, inspect_databases
+from backups.engines.sqlserver.server import DatabaseStanding, inspect_databases
 from demo.tds import SimulatedMachine, SimulatedServer
 from regions.refusals import Refusal
 from tests.engines.sqlserver.conftest import SHARE, reach
@@ -27,7 +27,7 @@ def take(connection: Connection, statement: str) -> None:
         opened.run(statement)
 
 
-def known(connection: Connection) -> dict[str, DatabaseFacts]:
+def known(connection: Connection) -> dict[str, DatabaseStanding]:
     return {one.name: one for one in inspect_databases(connection)}
 
 
@@ -45,12 +45,12 @@ def test_each_database_says_how_it_stands(machine: SimulatedMachine, connection:
     machine.add("Asleep", state="OFFLINE")
     machine.add("Secret", thumbprint=bytes.fromhex("ab" * 20))
     before = known(connection)
-    assert before["Orders"].last_full_at is None and before["Orders"].log_chain_lsn is None
+    assert before["Orders"].last_full_at is None and before["Orders"].log_chain_position is None
     take(connection, f"BACKUP DATABASE [Orders] TO DISK = N'{SHARE}\\a.bak' WITH FORMAT, CHECKSUM")
     found = known(connection)
     (row,) = machine.history
     assert found["Orders"].last_full_at == row.backup.finished_at
-    assert found["Orders"].log_chain_lsn == row.backup.first, "where its next log begins"
+    assert found["Orders"].log_chain_position == row.backup.first, "where its next log begins"
     assert not found["Plain"].has_logs and not found["Asleep"].is_online
     assert found["Secret"].certificate_thumbprint == "ab" * 20
     notes = "\n".join(probe(connection).notes)
@@ -64,7 +64,7 @@ def test_a_copy_only_full_is_no_last_full_and_begins_no_chain(
 ) -> None:
     take(connection, f"BACKUP DATABASE [Orders] TO DISK = N'{SHARE}\\a.bak' WITH FORMAT, COPY_ONLY")
     assert known(connection)["Orders"].last_full_at is None
-    assert known(connection)["Orders"].log_chain_lsn is None
+    assert known(connection)["Orders"].log_chain_position is None
 
 
 def test_times_of_msdb_become_utc_by_their_zone_and_an_unknown_zone_is_no_time(

@@ -12,7 +12,7 @@ import pytest
 from backups.engines.facts import Connection, Kind, Stopped
 from backups.engines.sqlserver import taking
 from backups.engines.sqlserver.checksums import Verifier
-from backups.engines.sqlserver.server import DatabaseFacts
+from backups.engines.sqlserver.server import DatabaseStanding
 from backups.engines.sqlserver.taking import Order, Share, take, why_not_take
 from demo.tds import SimulatedMachine, SimulatedServer
 from regions.refusals import Refusal
@@ -138,8 +138,8 @@ def test_on_a_secondary_a_copy_only_full_and_a_log_are_taken(
     assert take(connection, plain(kind=Kind.LOG), share).facts.kind is Kind.LOG
 
 
-def secondary(**more: object) -> DatabaseFacts:
-    return DatabaseFacts("d", "ONLINE", "FULL", True, group="g", is_primary=False, **more)
+def secondary(**more: object) -> DatabaseStanding:
+    return DatabaseStanding("d", "ONLINE", "FULL", True, availability_group="g", is_primary=False, **more)
 
 
 @pytest.mark.parametrize(

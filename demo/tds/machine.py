@@ -5,7 +5,6 @@ Nothing in it stores data of anybody; a "database" is a size, a recovery model a
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -132,6 +131,17 @@ class Session:
     killed: threading.Event = field(default_factory=threading.Event)
 
 
+@dataclass
+class Numbers:
+    """1, 2, 3 … as `next` gives them; unlike itertools' it can be kept and recalled."""
+
+    upcoming: int = 1
+
+    def __next__(self) -> int:
+        self.upcoming += 1
+        return self.upcoming - 1
+
+
 class SimulatedMachine:
     """One simulated SQL Server. `shares` maps how the server calls a folder to where it is on this machine.
 
@@ -158,8 +168,8 @@ class SimulatedMachine:
         self.media_of_device: dict[str, tuple[Media, ...]] = {}
         self.sessions: dict[int, Session] = {}
         self.lock = threading.RLock()
-        self._ids = itertools.count(1)
-        self._numbers, self._media = itertools.count(FIRST_USER_SESSION), itertools.count(1)
+        self._ids = Numbers()
+        self._numbers, self._media = Numbers(FIRST_USER_SESSION), Numbers()
         for name_of_system in SYSTEM:
             self.add(name_of_system, recovery_model=SIMPLE)
 

@@ -219,9 +219,25 @@ RETENTION = {
 PLANTED = [(PlanningMachine, *item) for item in PLANNING.items()] + [
     (RetentionMachine, *item) for item in RETENTION.items()
 ]
+LONG_SEARCHES = (
+    a_former_primary_s_logs_count_past_the_switch,
+    a_log_before_a_switch_that_arrives_behind_it_joins_nothing,
+    a_shared_file_goes_with_the_first_copy,
+    a_window_runs_past_a_hole,
+    an_undone_date_is_charged_without_a_gap,
+    what_is_back_gets_no_grace,
+    what_logs_need_is_never_dated_anew,
+)
 
 
-@pytest.mark.parametrize(("machine", "plant", "steps"), PLANTED, ids=[plant.__name__ for _, plant, _ in PLANTED])
+def _marked(plant: Plant) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.long] if plant in LONG_SEARCHES else []
+
+
+@pytest.mark.parametrize(
+    ("machine", "plant", "steps"),
+    [pytest.param(*case, id=case[1].__name__, marks=_marked(case[1])) for case in PLANTED],
+)
 def test_a_planted_bug_is_found(
     machine: type[Machine],
     plant: Plant,

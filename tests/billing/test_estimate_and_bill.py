@@ -93,6 +93,7 @@ def test_a_month_of_daily_fulls_costs_what_was_said_before_ok(
     assert traffic.amount == billed_traffic(begin, time_machine.at) > 0
 
 
+@pytest.mark.long
 def test_a_month_ends_as_the_forecast_said_on_its_second_day(world: World, time_machine: TimeMachine) -> None:
     """R-4: level 2 beside it, and the whole way of a backup, from its job to its expiry."""
     month = month_of(month_of(time_machine.at + 22 * DAY)[1])[0]
@@ -114,6 +115,7 @@ def test_a_month_ends_as_the_forecast_said_on_its_second_day(world: World, time_
     assert seen.month.amount(ItemCode.TRAFFIC).known == billed[ItemCode.TRAFFIC].amount > seen.spent.known > 0
 
 
+@pytest.mark.long
 def test_level_2_costs_what_was_said_while_shown_and_nothing_while_hidden(
     world: World, orders: Instance, time_machine: TimeMachine
 ) -> None:

@@ -1,0 +1,96 @@
+"""The simulated SQL Servers of the demo, reached over the wire: one that is backed up, one that is restored on.
+
+Each listens on this machine only, sees one folder as its share, and goes on where it was after a restart.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from console.runtime import ports
+from console.runtime.places import write_private
+from demo.tds.machine import SIMPLE, SimulatedMachine
+from demo.tds.remembering import keep, recall
+from demo.tds.serving import SimulatedServer
+
+log = logging.getLogger(__name__)
+HERE, LOGIN = "127.0.0.1", "farshore"
+FIRST_PORT, PORTS = 14330, 200
+PAGES_A_MIB = 128
+
+
+@dataclass(frozen=True)
+class Role:
+    """What one simulated server is in the demo; `databases`: name -> mebibytes, those of `simple` keep no logs."""
+
+    name: str
+    databases: Mapping[str, float] = field(default_factory=dict)
+    simple: tuple[str, ...] = ()
+    version: tuple[int, int, int] = (15, 0, 4430)
+
+    @property
+    def server(self) -> str:
+        return f"SQL-{self.name.upper()}"
+
+    @property
+    def share(self) -> str:
+        """How the server calls its share."""
+        return f"\\\\{self.server}\\backup"
+
+
+class DemoServer:
+    """One simulated server at its port, with its share below the demo's folder."""
+
+    def __init__(self, role: Role, data: Path) -> None:
+        self.role, self.folder = role, data / "demo" / f"sqlserver-{role.name}"
+        self.share_folder = self.folder / "share"
+        self._kept, self._port = self.folder / "machine", self.folder / "port"
+        self.machine = SimulatedMachine(role.server, version=role.version)
+        self.server: SimulatedServer | None = None
+
+    @property
+    def port(self) -> int:
+        return self.server.port
+
+    def start(self) -> None:
+        self.share_folder.mkdir(parents=True, exist_ok=True)
+        if not recall(self.machine, self._kept):
+            for name, mib in self.role.databases.items():
+                model = {"recovery_model": SIMPLE} if name in self.role.simple else {}
+                self.machine.add(name, pages=int(mib * PAGES_A_MIB), **model)
+        self.machine.share(self.role.share, self.share_folder)
+        port = self._free_port()
+        self.server = SimulatedServer(self.machine, address=HERE, port=port)
+        self.server.__enter__()
+        write_private(self._port, f"{port}\n")
+
+    def _free_port(self) -> int:
+        """The one of last time, for that is where the fleet knows it; else another."""
+        last = int(self._port.read_text()) if self._port.exists() else FIRST_PORT
+        for port in (last, *range(FIRST_PORT, FIRST_PORT + PORTS)):
+            if ports.is_free(HERE, port):
+                return port
+        return 0
+
+    def let_in(self) -> str:
+        """Give Farshore's login a new password, and return it."""
+        password = secrets.token_urlsafe(24)
+        self.machine.login(LOGIN, password)
+        keep(self.machine, self._kept)
+        return password
+
+    def work(self) -> None:
+        """Something is written to every database, and all of it is kept."""
+        for database in list(self.machine.databases.values()):
+            if database.name in self.role.databases and database.state == "ONLINE":
+                database.work()
+        keep(self.machine, self._kept)
+
+    def stop(self) -> None:
+        if self.server:
+            self.server.die()
+            keep(self.machine, self._kept)

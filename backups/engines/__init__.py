@@ -25,6 +25,7 @@ from backups.engines.facts import (
     RestoreResult,
     RunningServer,
     SetFacts,
+    Surroundings,
 )
 from regions.refusals import Refusal
 
@@ -88,7 +89,8 @@ class Engine(Protocol):
     """One engine; a verb it does not offer is None.
 
     `inspect` and `verifier` read found files; `probe`, `take_full` and `take_incremental` (on a Base; it may say
-    FullNeeded) talk to a server that is backed up, `inspect_databases` says how each of its databases stands.
+    FullNeeded) talk to a server that is backed up, `inspect_databases` says how each of its databases stands
+    and `look_around` what stands beside them (logins, jobs).
     `receive_logs` works until it is stopped, `forget_receiver` ends what the server keeps for it and `receiver_lag`
     says how many bytes that is. `restore`, `start_again`, `discard` make and unmake a restored server, of the versions
     that `startable_versions` names ("17" is every 17.x); `take_over` starts one at the address that was another's, from
@@ -114,6 +116,9 @@ class Engine(Protocol):
 
     @property
     def inspect_databases(self) -> Callable[[Connection], list[DatabaseStanding]] | None: ...
+
+    @property
+    def look_around(self) -> Callable[[Connection], Surroundings] | None: ...
 
     @property
     def take_full(self) -> Callable[..., Any] | None: ...
@@ -189,6 +194,10 @@ class EnginePackage:
     @property
     def inspect_databases(self) -> Callable[[Connection], list[DatabaseStanding]] | None:
         return self._verb("inspect_databases")
+
+    @property
+    def look_around(self) -> Callable[[Connection], Surroundings] | None:
+        return self._verb("look_around")
 
     @property
     def take_full(self) -> Callable[..., Any] | None:

@@ -172,6 +172,20 @@ class DatabaseStanding:
 
 
 @dataclass(frozen=True)
+class Surroundings:
+    """What databases need beside them on a server and no backup of theirs holds.
+
+    `script` makes it again elsewhere; it may hold hashes of passwords, and is a secret. `names`: kind (login, job,
+    linked_server, certificate) -> what two servers are compared by. `notes`: what could not be seen, and what would
+    show it.
+    """
+
+    script: str = field(repr=False)
+    names: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Excerpt:
     """A stretch of a backup's bytes that is read again later without the rest, and its SHA-256."""
 

@@ -36,6 +36,9 @@ class Account:
     reads_history: bool = True
     is_sysadmin: bool = False
     creates: bool = True
+    sees_definitions: bool = True
+    sees_hashes: bool = True
+    reads_jobs: bool = True
 
     def may_back_up(self, database: str) -> bool:
         return self.is_sysadmin or self.backs_up is None or database in self.backs_up
@@ -76,6 +79,41 @@ class Database:
     def work(self, steps: int = 1) -> None:
         """Something is written to it: its log moves on."""
         self.reached += steps * 10**15
+
+
+@dataclass
+class Principal:
+    """A login: `kind` S (SQL Server), U or G (Windows)."""
+
+    name: str
+    sid: bytes
+    kind: str = "S"
+    password_hash: bytes | None = None
+    default_database: str = "master"
+    is_disabled: bool = False
+    roles: tuple[str, ...] = ()
+
+
+@dataclass
+class Job:
+    """A job of the Agent, of one step that runs `command`, every night."""
+
+    name: str
+    command: str
+    owner: str = "sa"
+    database: str = "master"
+    description: str = "No description available."
+    number: UUID = field(default_factory=uuid4)
+
+
+@dataclass
+class Beside:
+    """What stands beside the databases. `linked`: name -> data source; `certificates`: name -> thumbprint."""
+
+    principals: list[Principal] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
+    linked: dict[str, str] = field(default_factory=dict)
+    certificates: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -164,6 +202,7 @@ class SimulatedMachine:
         self.databases: dict[str, Database] = {}
         self.shares: dict[str, Path] = {}
         self.history: list[Remembered] = []
+        self.beside = Beside()
         self.on_media: dict[str, list[Backup]] = {}
         self.media_of_device: dict[str, tuple[Media, ...]] = {}
         self.sessions: dict[int, Session] = {}

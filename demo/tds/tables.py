@@ -9,6 +9,7 @@ from typing import Any
 
 from demo import mtf
 from demo.tds import values
+from demo.tds.beside import TABLES as BESIDE
 from demo.tds.machine import SIMPLE, Database, Family, Remembered, Session, SimulatedMachine
 from demo.tds.selecting import Table
 from demo.tds.tokens import Column, Message
@@ -77,6 +78,10 @@ class Tables:
 
     def table(self, name: str) -> Table:
         name = name.removeprefix("master.")
+        if beside := BESIDE.get(name):
+            columns, rows = beside
+            self._needs_jobs(name)
+            return Table(columns, lambda: rows(self.machine, self.session.account))
         if name.startswith("msdb.dbo."):
             self._needs_history(name.rpartition(".")[2])
         elif name.startswith(("sys.dm_", "sys.database_recovery")):
@@ -109,6 +114,12 @@ class Tables:
     def _needs_history(self, name: str) -> None:
         if not self.session.account.reads_history:
             said = f"The SELECT permission was denied on the object '{name}', database 'msdb', schema 'dbo'."
+            raise Wrong(Message(229, said, 14, 5))
+
+    def _needs_jobs(self, name: str) -> None:
+        if name.startswith("msdb.") and not self.session.account.reads_jobs:
+            named = name.rpartition(".")[2]
+            said = f"The SELECT permission was denied on the object '{named}', database 'msdb', schema 'dbo'."
             raise Wrong(Message(229, said, 14, 5))
 
     def _needs_state(self) -> None:
@@ -311,6 +322,7 @@ def _has_permission(tables: Tables, securable: str | None, kind: str | None, per
         "VIEW SERVER STATE": account.sees_state,
         "ALTER ANY CONNECTION": account.kills,
         "CREATE ANY DATABASE": account.creates,
+        "VIEW ANY DEFINITION": account.sees_definitions,
         "SELECT": account.reads_history,
     }
     if permission in ("BACKUP DATABASE", "BACKUP LOG"):

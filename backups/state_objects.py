@@ -1,7 +1,8 @@
 """What changes after a manifest, kept beside the manifests at every destination (design.md §3 "Manifest").
 
-The instance's own attributes, its policies, who agreed to them, what is held. Written after changes, never inside their
-transaction: an event rings, and a sweep compares what is with what was written last. Never a secret (I18).
+The instance's own attributes, its policies, who agreed to them, what is held, what stands beside its databases. Written
+after changes, never inside their transaction: an event rings, and a sweep compares what is with what was written last.
+Never a secret that is not sealed (I18).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from datetime import datetime, time
 from itertools import islice
@@ -24,6 +26,7 @@ from backups.models import (
     CopyPolicy,
     Hold,
     Instance,
+    ServerScript,
     StateObject,
 )
 from regions import clock
@@ -88,6 +91,7 @@ ACCEPTANCE_FIELDS = (
     "destination_group",
     "crosses_border",
 )
+SCRIPT_FIELDS = ("sha256", "names", "notes", "first_seen_at")
 REGION_FIELDS = ("id", "name", "scope", "country", "is_custom")
 
 
@@ -105,7 +109,7 @@ def documents(instances: Iterable[Instance], store: Store) -> Iterator[tuple[Ins
         copy__set__instance__in=keys, copy__destination_store=store, released_at=None
     ).select_related("copy__set", "placed_by"):
         holds.setdefault(hold.copy.set.instance_id, []).append(hold)
-    regions = Region.objects.in_bulk()
+    regions, scripts = Region.objects.in_bulk(), _scripts(keys)
     for instance in instances:
         own = policies.get(instance.pk, [])
         named = sorted({instance.region_id, *(policy.destination_id for policy in own)})
@@ -123,6 +127,8 @@ def documents(instances: Iterable[Instance], store: Store) -> Iterator[tuple[Ins
             "acceptances": accepted.get(instance.pk, []),
             "holds": [_hold(hold) for hold in sorted(holds.get(instance.pk, []), key=lambda hold: hold.pk)],
         }
+        if script := scripts.get(instance.pk):
+            document["server_script"] = _script(script)
         yield instance, json.dumps(document, sort_keys=True, indent=1).encode()
 
 
@@ -166,6 +172,17 @@ def _hold(hold: Hold) -> dict[str, Any]:
         "placed_by": hold.placed_by.get_username(),
         "placed_at": _plain(hold.placed_at),
     }
+
+
+def _scripts(keys: list[int]) -> dict[int, ServerScript]:
+    """Return the newest of each instance that has any."""
+    newest = ServerScript.objects.filter(instance__in=keys).order_by("instance_id", "-first_seen_at", "-pk")
+    return {row.instance_id: row for row in newest.distinct("instance_id")}
+
+
+def _script(row: ServerScript) -> dict[str, Any]:
+    """Sealed as it lies in the catalogue: only the key ring opens it."""
+    return _fields(row, SCRIPT_FIELDS) | {"sealed": b64encode(bytes(row.sealed)).decode()}
 
 
 def _fields(row: Any, names: Iterable[str]) -> dict[str, Any]:

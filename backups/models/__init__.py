@@ -28,6 +28,7 @@ from backups.models.recovery import Recovery
 from backups.models.restore import Restore, RestoreSource
 from backups.models.self_backup import SelfBackup
 from backups.models.server_database import ServerDatabase
+from backups.models.server_script import ServerScript
 from backups.models.source_outage import SourceOutage
 from backups.models.state_object import StateObject
 
@@ -76,6 +77,7 @@ __all__ = [
     "Seal",
     "SelfBackup",
     "ServerDatabase",
+    "ServerScript",
     "ServiceLinkedRole",
     "SetFile",
     "SetStatus",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,7 @@ from backups.models import (
     Instance,
     PolicyKind,
     ResourceGroup,
+    ServerScript,
 )
 from backups.policy_settings import LONGEST_DAYS, SHORTEST_DAYS
 from backups.rebuilding.adopting import know_region
@@ -41,6 +43,7 @@ def describe(code: str, state: Document, report: Report) -> None:
     if instance is None:
         instance = add_instance(state["instance"], report)
         _remember_agreements(instance, state)
+        _bring_script(instance, state.get("server_script"))
     for terms in state["policies"]:
         add_policy(instance, terms, report)
 
@@ -62,6 +65,14 @@ def _remember_agreements(instance: Instance, state: Document) -> None:
     for said in state["acceptances"]:
         sentence = f"{said['user']} had accepted the agreement, version {said['text_version']}, for {instance.name}"
         events.record("recovery.agreement", f"{sentence} on {said['at']}.", instance=instance, accepted=said)
+
+
+def _bring_script(instance: Instance, said: Document | None) -> None:
+    """Bring back what stood beside the databases, sealed as it was; it opens with the key ring of that time."""
+    if said:
+        values = columns(ServerScript, said, state_objects.SCRIPT_FIELDS)
+        sealed = b64decode(said["sealed"], validate=True)
+        ServerScript.objects.create(instance=instance, sealed=sealed, seen_at=values["first_seen_at"], **values)
 
 
 def add_policy(instance: Instance, terms: Mapping[str, Any], report: Report) -> CopyPolicy:

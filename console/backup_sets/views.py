@@ -13,9 +13,10 @@ from django.utils.translation import gettext, ngettext
 from django.views import View
 from django.views.decorators.http import require_POST
 
-from backups import access, mending, planning, policies, replication
+from backups import access, mending, planning, policies, replication, server_scripts
 from backups.events import By
 from backups.models import BackupJob, BackupSet, CancelReason, Copy, CopyState, Role, Transfer
+from console.backup_sets.beside import beside, file_name
 from console.backup_sets.cost import traffic_of
 from console.widgets.acting import acting
 from console.widgets.addresses import restoring, row_numbers
@@ -141,11 +142,24 @@ def page(request: HttpRequest, pk: int) -> HttpResponse:
         "events": found.events.order_by("-pk")[:EVENTS_SHOWN],
         "may_operate": found.instance.may_operate,
         "downloads": downloads_of(found),
+        "beside": beside(found),
         "why_not_restored": why_set_not_restored(found, found.copies.visible()),
         "restoring": restoring(found.instance.code, set=pk),
         "proven": proof_of(found.instance, clock.now()),
     }
     return render(request, "backup_sets/page.html", context)
+
+
+@require_POST
+def server_script(request: HttpRequest, pk: int) -> HttpResponse:
+    """Hand out the script of what stood beside the database; that somebody read it is an event."""
+    found = access.set_for(request.user, pk)
+    access.require(request.user, found.instance, Role.OPERATOR)
+    if (row := server_scripts.of_set(found)) is None:
+        raise Http404("No script was recorded.")
+    script = server_scripts.read(row, acting(request))
+    named = {"Content-Disposition": f'attachment; filename="{file_name(found, row)}"', "Cache-Control": "no-store"}
+    return HttpResponse(script, content_type="text/plain; charset=utf-8", headers=named)
 
 
 def copies(request: HttpRequest, pk: int) -> HttpResponse:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from backups.models import LogGap, LogStream, RestorableInterval, ServerDatabase
+from backups.models import LogGap, LogStream, RestorableInterval, ServerDatabase, ServerScript
 from console.support.nouns import Facts
 
 ITS_INSTANCE = ["instance__code", "instance__name"]
@@ -43,4 +43,13 @@ class ServerDatabases(Facts):
     list_filter = ["recovery_model", "is_online", ("gone_at", admin.EmptyFieldListFilter)]
     list_select_related = ["instance"]
     search_fields = [*ITS_INSTANCE, "name"]
+    ordering = ["-pk"]
+
+
+@admin.register(ServerScript)
+class ServerScripts(Facts):
+    list_display = ["instance", "first_seen_at", "seen_at", "sha256"]
+    list_filter = ["first_seen_at"]
+    list_select_related = ["instance"]
+    search_fields = [*ITS_INSTANCE, "sha256"]
     ordering = ["-pk"]

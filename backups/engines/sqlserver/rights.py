@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from backups.engines.sqlserver.connecting import quoted_name
 
 FINER_RIGHTS_SINCE = 16  # 2022
+JOB_TABLES = ("sysjobs", "sysjobsteps", "sysjobschedules", "sysschedules")
 HISTORY_TABLES = ("backupset", "backupmediaset", "backupmediafamily")
 
 
@@ -42,6 +43,9 @@ def script_for(login: str, databases: Iterable[str], *, major: int = 0, restores
         ]
     lines += [
         "",
+        "-- Only if logins, jobs and linked servers are to be recorded with each full; without it they are not:",
+        *_sees_surroundings(name, major),
+        "",
         "-- Secondaries of an availability group: create the login there with the same SID",
         "-- (SELECT sid FROM sys.server_principals on the primary); the databases bring their users along.",
     ]
@@ -55,6 +59,16 @@ def _sees_state(name: str, major: int) -> list[str]:
             f"GRANT VIEW SERVER SECURITY STATE TO {name};",
         ]
     return [f"GRANT VIEW SERVER STATE TO {name};"]
+
+
+def _sees_surroundings(name: str, major: int) -> list[str]:
+    """For whoever runs the script to take in: more than backups need."""
+    hashes = f"-- GRANT VIEW ANY CRYPTOGRAPHICALLY SECURED DEFINITION TO {name}; -- the hashes of their passwords"
+    return [
+        f"-- USE [master]; GRANT VIEW ANY DEFINITION TO {name};",
+        *([hashes] if major >= FINER_RIGHTS_SINCE else []),
+        *(f"-- USE [msdb]; GRANT SELECT ON dbo.{table} TO {name};" for table in JOB_TABLES),
+    ]
 
 
 def _user(text: str, name: str) -> list[str]:

@@ -128,6 +128,12 @@ def test_the_script_grants_what_is_used_and_quotes_every_name() -> None:
     assert "ADD MEMBER [sysadmin]" not in script and "[sysadmin]" not in script and "dbcreator" not in script
 
 
+def test_what_logins_and_jobs_take_is_left_to_whoever_runs_it() -> None:
+    script = script_for("farshore", ["Orders"], major=16)
+    wider = [line for line in script.splitlines() if "DEFINITION" in line or "sysjob" in line]
+    assert len(wider) == 5 and all(line.startswith("-- ") for line in wider), wider
+
+
 def test_from_2022_on_the_finer_rights_are_granted() -> None:
     script = script_for("farshore", [], major=16, restores=True)
     assert "VIEW SERVER PERFORMANCE STATE" in script and "VIEW SERVER STATE" not in script

@@ -1,10 +1,11 @@
 """BACKUP DATABASE and BACKUP LOG of the simulation: synthetic files that say what its msdb says.
 
-    BACKUP {DATABASE | LOG} name TO DISK = {'path' | @path} [, DISK = …]
+    BACKUP {DATABASE | LOG} name TO {DISK | URL} = {'path' | @path} [, {DISK | URL} = …]
     [WITH option [, option]…]
 
 Options: CHECKSUM, NO_CHECKSUM, COMPRESSION, NO_COMPRESSION, COPY_ONLY, DIFFERENTIAL, FORMAT, NOFORMAT, INIT, NOINIT,
-SKIP, NOSKIP, STATS [= n], NAME = 'text', DESCRIPTION = 'text'. A path 'NUL' writes nothing, as on a real server.
+SKIP, NOSKIP, STATS [= n], MAXTRANSFERSIZE = n, NAME = 'text', DESCRIPTION = 'text'. A path 'NUL' writes nothing, as on
+a real server; addresses are `to_url`'s.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from demo import mtf
 from demo.mtf import Backup
 from demo.mtf_compressed import compressed_file
 from demo.tape import Media
-from demo.tds.machine import SIMPLE, VIRTUAL, Database, Family, Request, Session, SimulatedMachine
+from demo.tds import to_url
+from demo.tds.machine import DISK, SIMPLE, URL, VIRTUAL, Database, Family, Request, Session, SimulatedMachine
 from demo.tds.tokens import Message
 from demo.tds.words import Sentence, Wrong
 
@@ -44,6 +46,8 @@ class Order:
     flags: set[str] = field(default_factory=set)
     stats: int = 10
     name: str = ""
+    is_to_url: bool = False
+    part_bytes: int = to_url.USUAL_PART
 
     @property
     def statement(self) -> str:
@@ -62,7 +66,9 @@ def order_from(sentence: Sentence, parameters: Mapping[str, Any]) -> Order:
     order = Order(_named(sentence, parameters), Kind.LOG if is_log else Kind.FULL)
     sentence.must("TO")
     while not order.devices or sentence.skips(","):
-        sentence.must("DISK", "=")
+        order.is_to_url = sentence.skips("URL", "=")
+        if not order.is_to_url:
+            sentence.must("DISK", "=")
         order.devices.append(read_text(sentence, parameters))
     if sentence.skips("WITH"):
         _read_option(order, sentence, parameters)
@@ -90,6 +96,8 @@ def read_text(sentence: Sentence, parameters: Mapping[str, Any]) -> str:
 def _read_option(order: Order, sentence: Sentence, parameters: Mapping[str, Any]) -> None:
     if sentence.skips("STATS"):
         order.stats = sentence.number() if sentence.skips("=") else 10
+    elif sentence.skips("MAXTRANSFERSIZE", "="):
+        order.part_bytes = min(max(sentence.number(), to_url.SMALLEST_PART), to_url.LARGEST_PART)
     elif sentence.skips("NAME", "="):
         order.name = read_text(sentence, parameters)
     elif sentence.skips("DESCRIPTION", "="):
@@ -182,7 +190,7 @@ class Run:
             checksum="NO_CHECKSUM" not in order.flags and bool({"CHECKSUM", "COMPRESSION"} & order.flags),
             name=order.name,
         )
-        paths = [self._path(device) for device in order.devices]
+        paths = [self._place(device) for device in order.devices]
         request = Request(order.statement, database)
         self.session.request, began = request, time.monotonic()
         try:
@@ -194,8 +202,12 @@ class Run:
         self._remember(database, backup, media, position, sum(sizes))
         self._tell(database, backup, time.monotonic() - began)
 
-    def _path(self, device: str) -> Path | None:
-        """None for NUL, which takes everything and keeps nothing."""
+    def _place(self, device: str) -> Path | str | None:
+        """A path, or an address as it is; None for NUL, which takes everything and keeps nothing."""
+        if self.order.is_to_url:
+            if why := to_url.why_not(self.machine, device):
+                raise self._terminated(_cannot_open(device, why))
+            return device
         if device.upper() == "NUL":
             return None
         path = self.machine.path_of(device)
@@ -203,7 +215,7 @@ class Run:
             raise self._terminated(_cannot_open(device, "3(The system cannot find the path specified.)"))
         return path
 
-    def _write(self, backup: Backup, paths: list[Path | None], request: Request) -> tuple[Media, int, list[int]]:
+    def _write(self, backup: Backup, paths: list[Path | str | None], request: Request) -> tuple[Media, int, list[int]]:
         earlier, media = self._on_media(backup, len(paths))
         total = (mtf.size_of(backup) + 16 * 1024 * len(paths)) or 1
         meter = Meter(self, request, total)
@@ -228,7 +240,9 @@ class Run:
             else ([], mtf.media_of(backup, families=families))
         )
 
-    def _write_one(self, path: Path | None, sets: list[Backup], media: Media, meter: Meter) -> int:
+    def _write_one(self, path: Path | str | None, sets: list[Backup], media: Media, meter: Meter) -> int:
+        if isinstance(path, str):
+            return self._write_to_url(path, sets, media, meter)
         begun = path.stat().st_size if path and len(sets) > 1 else 0
         out: BinaryIO = open(os.devnull if path is None else path, "r+b" if begun else "wb")  # noqa: SIM115
         try:
@@ -246,12 +260,19 @@ class Run:
                 os.truncate(path, begun)
             raise
 
+    def _write_to_url(self, device: str, sets: list[Backup], media: Media, meter: Meter) -> int:
+        with to_url.UrlFile(self.machine, device, self.order.part_bytes) as out:
+            if "COMPRESSION" in self.order.flags:
+                meter.into(out).write(_body(sets, media, compressed=True))
+            else:
+                mtf.write(meter.into(out), *sets, media=media)
+            return out.tell()
+
     # What is known afterwards
 
     def _remember(self, database: Database, backup: Backup, media: Media, position: int, size: int) -> None:
         families = tuple(
-            Family(device, VIRTUAL if device.upper() == "NUL" else 2, sequence)
-            for sequence, device in enumerate(self.order.devices, 1)
+            Family(device, self._type_of(device), sequence) for sequence, device in enumerate(self.order.devices, 1)
         )
         machine = self.machine
         with machine.lock:
@@ -269,6 +290,11 @@ class Run:
                 recovery_model=database.recovery_model,
                 time_zone=backup.time_zone,
             )
+
+    def _type_of(self, device: str) -> int:
+        if self.order.is_to_url:
+            return URL
+        return VIRTUAL if device.upper() == "NUL" else DISK
 
     def _tell(self, database: Database, backup: Backup, seconds: float) -> None:
         pages = -(-mtf.size_of(backup) // 8192)

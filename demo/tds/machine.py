@@ -18,9 +18,10 @@ from backups.engines.facts import Kind
 from demo import mtf
 from demo.mtf import Backup
 from demo.tape import Media
+from regions.storage import Storage
 
 FULL, SIMPLE = "FULL", "SIMPLE"
-DISK, VIRTUAL = 2, 7
+DISK, VIRTUAL, URL = 2, 7, 9
 SYSTEM = ("master", "tempdb", "model", "msdb")
 FIRST_USER_SESSION = 51
 
@@ -36,6 +37,7 @@ class Account:
     reads_history: bool = True
     is_sysadmin: bool = False
     creates: bool = True
+    keeps_credentials: bool = True
     sees_definitions: bool = True
     sees_hashes: bool = True
     reads_jobs: bool = True
@@ -201,6 +203,8 @@ class SimulatedMachine:
         self.accounts: dict[str, Account] = {}
         self.databases: dict[str, Database] = {}
         self.shares: dict[str, Path] = {}
+        self.buckets: dict[str, tuple[Storage, str]] = {}  # s3://host:port/bucket -> what it is, "id:key" that opens it
+        self.credentials: dict[str, tuple[str, str]] = {}  # name -> identity, secret
         self.history: list[Remembered] = []
         self.beside = Beside()
         self.on_media: dict[str, list[Backup]] = {}
@@ -232,6 +236,10 @@ class SimulatedMachine:
     def share(self, called: str, folder: Path) -> None:
         """Let the server see a folder under a name of its own, such as \\\\files\\sql."""
         self.shares[called.rstrip("\\/")] = folder
+
+    def bucket(self, url: str, storage: Storage, key_id: str, key: str) -> None:
+        """Let the server reach a bucket under its address, s3://host:port/bucket."""
+        self.buckets[url.rstrip("/")] = (storage, f"{key_id}:{key}")
 
     def path_of(self, device: str) -> Path | None:
         """Where a device's file is on this machine; None when the server would not find its folder."""

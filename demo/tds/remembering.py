@@ -10,7 +10,7 @@ from pathlib import Path
 
 from demo.tds.machine import SimulatedMachine
 
-OF_THIS_PROCESS = ("lock", "sessions", "shares")
+OF_THIS_PROCESS = ("lock", "sessions", "shares", "buckets")
 
 
 def keep(machine: SimulatedMachine, path: Path) -> None:

@@ -18,8 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from demo.tds import greeting, restoring, tokens
-from demo.tds.backing_up import Interrupted, Run, order_from
+from demo.tds import greeting, restoring, to_url, tokens
+from demo.tds.backing_up import Interrupted, Run, order_from, read_text
 from demo.tds.greeting import Encrypted, Encryption, Login
 from demo.tds.machine import Account, Session, SimulatedMachine
 from demo.tds.packets import ATTENTION, BATCH, LOGIN7, PRELOGIN, RPC, TRANSACTION, Ended, Packets
@@ -317,6 +317,8 @@ class Conversation:
             "BACKUP": self._back_up,
             "RESTORE": self._restore,
             "DROP": self._drop,
+            "CREATE CREDENTIAL": self._create_credential,
+            "ALTER CREDENTIAL": self._alter_credential,
             "KILL": self._kill,
             "USE": self._use,
             "SET": self._set,
@@ -325,10 +327,13 @@ class Conversation:
             "ROLLBACK": self._end,
             "IF": self._if,
         }
-        if word.plain not in ways:
+        verb = word.plain
+        if verb not in ways and f"{verb} {sentence.next.plain}" in ways:
+            verb = f"{verb} {sentence.take().plain}"
+        if verb not in ways:
             sentence.at = begun
             raise Wrong(near(" ".join(one.value for one in sentence.words[begun : begun + 12])))
-        return ways[word.plain](sentence, given, answer)
+        return ways[verb](sentence, given, answer)
 
     def _select(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> int:
         return self._show(Select(sentence, Tables(self.machine, self.session), given).run(), answer)
@@ -349,7 +354,11 @@ class Conversation:
         return self._show(found, answer) if found else None
 
     def _drop(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> None:
-        """DROP DATABASE of one that is being restored; no other is ever dropped here."""
+        """DROP DATABASE of one that is being restored; no other is ever dropped here. DROP CREDENTIAL."""
+        if sentence.skips("CREDENTIAL"):
+            self._needs_credentials()
+            to_url.drop_credential(self.machine, sentence)
+            return
         sentence.must("DATABASE")
         name = sentence.name()
         database = self.machine.database(name)
@@ -357,6 +366,20 @@ class Conversation:
             said = f"Cannot drop the database '{name}', because it does not exist or is in use. (simulation)"
             raise Wrong(Message(3701, said, 11))
         del self.machine.databases[name.casefold()]
+
+    def _create_credential(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> None:
+        self._keep_credential(sentence, given, is_new=True)
+
+    def _alter_credential(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> None:
+        self._keep_credential(sentence, given, is_new=False)
+
+    def _keep_credential(self, sentence: Sentence, given: Mapping[str, Any], *, is_new: bool) -> None:
+        self._needs_credentials()
+        to_url.keep_credential(self.machine, sentence, lambda: read_text(sentence, given), is_new=is_new)
+
+    def _needs_credentials(self) -> None:
+        if not self.session.account.keeps_credentials:
+            raise Wrong(Message(15247, "User does not have permission to perform this action.", 16))
 
     def _kill(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> None:
         number = sentence.number()

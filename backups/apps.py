@@ -5,8 +5,9 @@ class BackupsConfig(AppConfig):
     name = "backups"
 
     def ready(self) -> None:
-        from backups import reaching, restoring
+        from backups import landing_servers, reaching, restoring
         from regions import secrets
 
         secrets.register("backups.Instance", "sealed_password", reaching.identity_of)
+        secrets.register("backups.LandingServer", "sealed_password", landing_servers.identity_of)
         secrets.register("backups.Restore", "sealed_password", restoring.identity_of)

@@ -26,7 +26,7 @@ def script_for(login: str, databases: Iterable[str], *, major: int = 0, restores
         *_sees_state(name, major),
         "-- To end a backup of its own that is no longer wanted (without it, its connection is closed instead):",
         f"GRANT ALTER ANY CONNECTION TO {name};",
-        *([f"ALTER SERVER ROLE [dbcreator] ADD MEMBER {name}; -- restores new databases"] if restores else []),
+        *(_restores(text, name) if restores else []),
         "",
         "-- The history of backups:",
         "USE [msdb];",
@@ -55,6 +55,15 @@ def _sees_state(name: str, major: int) -> list[str]:
             f"GRANT VIEW SERVER SECURITY STATE TO {name};",
         ]
     return [f"GRANT VIEW SERVER STATE TO {name};"]
+
+
+def _restores(text: str, name: str) -> list[str]:
+    return [
+        f"ALTER SERVER ROLE [dbcreator] ADD MEMBER {name}; -- restores new databases",
+        "-- To see which certificates are there, and to restore what they encrypted:",
+        *_user(text, name),
+        f"GRANT VIEW DEFINITION TO {name};",
+    ]
 
 
 def _user(text: str, name: str) -> list[str]:

@@ -5,9 +5,10 @@ class BackupsConfig(AppConfig):
     name = "backups"
 
     def ready(self) -> None:
-        from backups import reaching, restoring, server_scripts
+        from backups import landing_servers, reaching, restoring, server_scripts
         from regions import secrets
 
         secrets.register("backups.Instance", "sealed_password", reaching.identity_of)
+        secrets.register("backups.LandingServer", "sealed_password", landing_servers.identity_of)
         secrets.register("backups.Restore", "sealed_password", restoring.identity_of)
         secrets.register("backups.ServerScript", "sealed", server_scripts.identity_of)

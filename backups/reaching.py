@@ -26,11 +26,11 @@ def connection_of(instance: Instance, on: str = BackupJob.On.PRIMARY) -> Connect
         password=password,
         dbname=instance.dbname,
         tls=instance.tls,
-        hostaddr=_pinned(host, port),
+        hostaddr=pinned(host, port),
     )
 
 
-def _pinned(host: str, port: int) -> str:
+def pinned(host: str, port: int) -> str:
     """Return the address to connect to, "" for a folder of sockets; those are this machine's, as loopback is, and the
     catalogue's own server listens on one."""
     if host.startswith("/"):

@@ -27,6 +27,7 @@ from backups import (
     drilling,
     drills,
     expiring,
+    landing_servers,
     level2,
     log_healing,
     log_receiving,
@@ -276,9 +277,10 @@ def sweep_orphans(region_id: str) -> None:
 
 @shared_task
 def look_around(region_id: str) -> None:
-    """Say what restores this machine can make room for, and remove what dead workers left on it."""
+    """Say what restores this machine and the region's landing servers have room for; remove what dead workers left."""
     restoring.announce(region_id)
     restoring.tidy()
+    landing_servers.look_around(region_id)
 
 
 @shared_task

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from django.db.models import Exists, OuterRef, Q, Subquery
 
-from backups import alerts, eligibility, escrow, policies, recoveries, self_backup, source_gone
+from backups import alerts, eligibility, escrow, landing_servers, policies, recoveries, self_backup, source_gone
 from backups.engines import startable_here
 from backups.models import (
     PENDING,
@@ -46,6 +46,7 @@ def watch() -> None:
     alerts.keep("recovery_unconfirmed", recoveries.unconfirmed())
     alerts.keep("self_backup_old", self_backup.too_old(at))
     alerts.keep("keys_not_escrowed", escrow.missing())
+    alerts.keep("landing_server_down", landing_servers.in_trouble())
     alerts.keep("logs_not_received", _silent_streams(at))
     alerts.keep("logs_not_ended", _streams_without_end())
 

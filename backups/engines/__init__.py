@@ -19,6 +19,9 @@ from backups.engines.facts import (
     Connection,
     DatabaseStanding,
     Inspection,
+    LandedDatabase,
+    LandedRequest,
+    LandingFacts,
     Method,
     ReadAt,
     RestoreRequest,
@@ -94,7 +97,8 @@ class Engine(Protocol):
     `receive_logs` works until it is stopped, `forget_receiver` ends what the server keeps for it and `receiver_lag`
     says how many bytes that is. `restore`, `start_again`, `discard` make and unmake a restored server, of the versions
     that `startable_versions` names ("17" is every 17.x); `take_over` starts one at the address that was another's, from
-    then on. `restore_beside` adds databases to a server that is there. `check`, `count_rows` and `ask` (one value to
+    then on. `inspect_landing`, `restore_database` and `drop_database` (of what that one made, nothing else) work on a
+    server that is there: one that is kept for this, a landing server. `check`, `count_rows` and `ask` (one value to
     one question, as text) look into it. `login_script` is what an administrator runs to let Farshore in with no more
     rights than it uses. `restore_by_hand` says how the files of a set, by their names, are restored without us.
     """
@@ -143,6 +147,15 @@ class Engine(Protocol):
 
     @property
     def take_over(self) -> Callable[..., RunningServer] | None: ...
+
+    @property
+    def inspect_landing(self) -> Callable[..., LandingFacts] | None: ...
+
+    @property
+    def restore_database(self) -> Callable[[Connection, LandedRequest], LandedDatabase] | None: ...
+
+    @property
+    def drop_database(self) -> Callable[..., bool] | None: ...
 
     @property
     def restore_beside(self) -> Callable[..., Any] | None: ...
@@ -230,6 +243,18 @@ class EnginePackage:
     @property
     def take_over(self) -> Callable[..., RunningServer] | None:
         return self._verb("take_over")
+
+    @property
+    def inspect_landing(self) -> Callable[..., LandingFacts] | None:
+        return self._verb("inspect_landing")
+
+    @property
+    def restore_database(self) -> Callable[[Connection, LandedRequest], LandedDatabase] | None:
+        return self._verb("restore_database")
+
+    @property
+    def drop_database(self) -> Callable[..., bool] | None:
+        return self._verb("drop_database")
 
     @property
     def restore_beside(self) -> Callable[..., Any] | None:
@@ -328,6 +353,11 @@ def engine_of(name: str) -> Engine:
     except KeyError:
         known = ", ".join(sorted(ENGINES))
         raise Refusal("UnknownEngine", f"{name!r} is not an engine.", f"Use one of {known}.", "engine") from None
+
+
+def is_older(version: str, than: str) -> bool:
+    """Whether a server of this version is of an earlier major than that; one that is not known is not."""
+    return bool(version and than) and _major(version) < _major(than)
 
 
 def startable_here() -> dict[str, list[str]]:

@@ -315,3 +315,57 @@ class CheckResult:
     tool: str
     passed: bool
     findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LandingFacts:
+    """What a look at a server tells that databases are restored on.
+
+    `databases` are the names that are taken there. `certificates` are the thumbprints, in lower-case hex, of what can
+    open an encrypted backup there. `bytes_free` is of the disk where new databases come to lie, None where the account
+    may not see it. `notes` are sentences worth showing beside it.
+    """
+
+    version: str
+    databases: tuple[str, ...]
+    certificates: tuple[str, ...] = ()
+    bytes_free: int | None = None
+    is_simulation: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LandedSet:
+    """One backup set, and its files, stripe by stripe, by their names in the share (folders in them behind a /)."""
+
+    facts: SetFacts
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LandedRequest:
+    """One database to restore on a server that is there, from files in a share that it reads as `share_called`.
+
+    The database is new there, under `name`; its own files carry `marker`, by which it is known again as this attempt's
+    from its first moment on. `sets`, `logs`, `until`, `progress` and `stop` are those of a RestoreRequest; the stages
+    are full, differential, log and recover.
+    """
+
+    name: str
+    marker: str
+    share_called: str
+    sets: tuple[LandedSet, ...]
+    logs: tuple[LandedSet, ...] = ()
+    until: datetime | None = None
+    progress: Callable[[str, int, int | None], None] | None = None
+    stop: Callable[[], bool] | None = None
+
+
+@dataclass(frozen=True)
+class LandedDatabase:
+    """A database that is there and can be used. `identity` changes when anything else takes its place."""
+
+    identity: str
+    restored_until: datetime
+    seconds: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    notes: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("backups", "0016_databases_of_a_server"),
+        ("backups", "0021_landing_servers"),
     ]
 
     operations = [

@@ -22,6 +22,7 @@ from backups.models.download import Download, DownloadLink, DownloadUse
 from backups.models.drill import Drill, DrillQuery
 from backups.models.groups import Membership, ResourceGroup, Role
 from backups.models.instance import Arrival, BackupMethod, BillingMethod, Edition, Family, Instance
+from backups.models.landing_server import LandingServer
 from backups.models.logs import LogGap, LogStream, RestorableInterval
 from backups.models.record import Alert, Event, Seal, ServiceLinkedRole
 from backups.models.recovery import Recovery
@@ -63,6 +64,7 @@ __all__ = [
     "Hold",
     "Instance",
     "Kind",
+    "LandingServer",
     "LogGap",
     "LogStream",
     "Membership",

@@ -7,6 +7,7 @@ import secrets
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Lower
 
 from backups.models.instance import ALPHABET
 
@@ -22,6 +23,9 @@ class Restore(models.Model):
 
     Held work (design.md §4): the child that restores goes on to hold the server. A ready restore whose lease ran out is
     claimed again and its server started again. `until` None: `set` exactly, or as far as the logs go.
+
+    On a landing server (`landing`) a ready restore is a database, `landed_as`, and nobody holds it; `folder` is where
+    its files lie in the share while it is built, "" when no attempt has left anything there or on the server.
 
     ready ──another one takes its instance over (`makes_room_for`)──> aside (stopped, its data kept)
       ^─────────────────────────put back────────────────────────────────┘ └──that one is confirmed──> removed
@@ -56,6 +60,9 @@ class Restore(models.Model):
     until = models.DateTimeField(null=True)
     name = models.CharField(max_length=100)
     onto = models.ForeignKey("backups.Instance", models.PROTECT, null=True, related_name="replacements")
+    landing = models.ForeignKey("backups.LandingServer", models.PROTECT, null=True, related_name="restores")
+    landed_as = models.CharField("database on the landing server", max_length=128, blank=True)
+    landed_identity = models.CharField(max_length=100, blank=True)  # as its engine tells it from any other database
     makes_room_for = models.ForeignKey("self", models.PROTECT, null=True, related_name="made_room")
     approved_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+")
     approved_at = models.DateTimeField(null=True)
@@ -104,6 +111,12 @@ class Restore(models.Model):
                 fields=["onto"], condition=Q(state__in=["waiting", "queued", "running"]), name="one_restore_onto"
             ),
             models.UniqueConstraint(fields=["result"], condition=Q(state="ready"), name="one_server_of_an_instance"),
+            models.UniqueConstraint(
+                "landing",
+                Lower("landed_as"),
+                condition=Q(landing__isnull=False, state__in=["queued", "running", "ready"]),
+                name="one_restore_of_a_name",
+            ),
         ]
 
     def __str__(self) -> str:

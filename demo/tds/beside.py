@@ -27,7 +27,6 @@ MEMBERS = _columns(role_principal_id=INTEGER, member_principal_id=INTEGER)
 SERVERS = _columns(
     name=NAME, product=NAME, provider=NAME, data_source=LONG_TEXT, catalog=NAME, is_linked=BOOLEAN, server_id=INTEGER
 )
-CERTIFICATES = _columns(name=NAME, thumbprint=HASH, subject=LONG_TEXT, pvt_key_encryption_type_desc=NAME)
 JOBS = _columns(
     job_id=IDENTIFIER, name=NAME, enabled=INTEGER, description=text_type(512), start_step_id=INTEGER, owner_sid=SID
 )
@@ -95,13 +94,6 @@ def _servers(machine: SimulatedMachine, account: Account) -> Iterator[Row]:
         yield {"server_id": number, "name": name, "catalog": None, **known}
 
 
-def _certificates(machine: SimulatedMachine, account: Account) -> Iterator[Row]:
-    known = machine.beside.certificates if account.sees_definitions else {}
-    for name, thumbprint in known.items():
-        how = "ENCRYPTED_BY_MASTER_KEY"
-        yield {"name": name, "thumbprint": thumbprint, "subject": name, "pvt_key_encryption_type_desc": how}
-
-
 def _jobs(machine: SimulatedMachine, account: Account) -> Iterator[Row]:
     sids = {one.name: one.sid for one in (SA, *machine.beside.principals)}
     for job in machine.beside.jobs:
@@ -135,7 +127,6 @@ TABLES: dict[str, tuple[tuple[Column, ...], Callable[[SimulatedMachine, Account]
     "sys.sql_logins": (SQL_LOGINS, _sql_logins),
     "sys.server_role_members": (MEMBERS, _members),
     "sys.servers": (SERVERS, _servers),
-    "sys.certificates": (CERTIFICATES, _certificates),
     "msdb.dbo.sysjobs": (JOBS, _jobs),
     "msdb.dbo.sysjobsteps": (STEPS, _steps),
     "msdb.dbo.sysjobschedules": (JOB_SCHEDULES, _job_schedules),

@@ -41,6 +41,7 @@ class Account:
     sees_definitions: bool = True
     sees_hashes: bool = True
     reads_jobs: bool = True
+    sees_keys: bool = True
 
     def may_back_up(self, database: str) -> bool:
         return self.is_sysadmin or self.backs_up is None or database in self.backs_up
@@ -69,6 +70,12 @@ class Database:
     restoring: Any = None
     stopped_at: datetime | None = None
     files: dict[str, str] = field(default_factory=dict)
+    created: datetime = datetime(2024, 1, 1)
+
+    @property
+    def on_disk(self) -> dict[str, str]:
+        """Logical name -> path of each of its files."""
+        return self.files or {self.name: f"D:\\data\\{self.name}.mdf", f"{self.name}_log": f"L:\\log\\{self.name}.ldf"}
 
     @property
     def fork(self) -> UUID:
@@ -110,12 +117,11 @@ class Job:
 
 @dataclass
 class Beside:
-    """What stands beside the databases. `linked`: name -> data source; `certificates`: name -> thumbprint."""
+    """What stands beside the databases. `linked`: name -> data source."""
 
     principals: list[Principal] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
     linked: dict[str, str] = field(default_factory=dict)
-    certificates: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -202,6 +208,7 @@ class SimulatedMachine:
         self.routes_to: tuple[str, int] | None = None  # as a listener with read-only routing does
         self.accounts: dict[str, Account] = {}
         self.databases: dict[str, Database] = {}
+        self.certificates: dict[str, bytes] = {}
         self.shares: dict[str, Path] = {}
         self.buckets: dict[str, tuple[Storage, str]] = {}  # s3://host:port/bucket -> what it is, "id:key" that opens it
         self.credentials: dict[str, tuple[str, str]] = {}  # name -> identity, secret
@@ -259,6 +266,12 @@ class SimulatedMachine:
         finally:
             with self.lock:
                 self.sessions.pop(session.number, None)
+
+    def is_used(self, database: Database, *, but_for: Session) -> bool:
+        """Whether another session is in the database, or works on it."""
+        others = [one for one in list(self.sessions.values()) if one is not but_for]
+        at_work = (one.request and one.request.database is database for one in others)
+        return any(at_work) or any(one.database == database.name for one in others)
 
     def next_media(self) -> int:
         return next(self._media)

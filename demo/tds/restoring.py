@@ -256,7 +256,7 @@ class Run:
         if facts.size_bytes > self.machine.free_bytes:
             said = f"There is insufficient free space on disk volume '{PLACES[0]}' to create the database."
             raise self._terminated(Message(3257, said))
-        database = database or self.machine.add(self.order.database)
+        database = database or self.machine.add(self.order.database, created=datetime.now())
         database.state, database.family_guid = "RESTORING", UUID(facts.family_guid)
         database.pages, database.logged, database.base = facts.size_bytes // 8192, None, None
         database.restoring = Restoring(facts, facts.last_position, facts.fork)

@@ -1,7 +1,8 @@
 """SELECT over tables in memory: the part of T-SQL that Farshore asks with, and no more.
 
     SELECT [TOP (n) [WITH TIES]] expression [AS name], … | *
-    [FROM table [AS alias] {[INNER | LEFT [OUTER]] JOIN table [AS alias] ON expression}]
+    [FROM table [AS alias] {[INNER | LEFT [OUTER]] JOIN table [AS alias] ON expression
+                            | CROSS APPLY table (expression, …) [AS alias]}]
     [WHERE expression] [ORDER BY expression [ASC | DESC], …]
 
 Expressions: columns, literals, @parameters, @@variables, functions, CAST, CASE WHEN, = <> < <= > >= + -, AND, OR, NOT,
@@ -26,7 +27,7 @@ from demo.tds.values import SqlType
 from demo.tds.words import Sentence, Wrong
 
 Env = Mapping[str, Any]
-CLAUSES = ("FROM", "WHERE", "ORDER", "JOIN", "INNER", "LEFT", "ON", "UNION", "GROUP")
+CLAUSES = ("FROM", "WHERE", "ORDER", "JOIN", "INNER", "LEFT", "CROSS", "ON", "UNION", "GROUP")
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,9 @@ class Select:
     def _read_sources(self) -> None:
         self.sources.append(self._source())
         while True:
+            if self.sentence.skips("CROSS", "APPLY"):
+                self.sources.append(self._applied())
+                continue
             is_outer = self.sentence.skips("LEFT")
             self.sentence.skips("OUTER") if is_outer else self.sentence.skips("INNER")
             if not self.sentence.skips("JOIN"):
@@ -159,13 +163,26 @@ class Select:
             self.sentence.at = begun
             source.on, source.is_outer = self.expression(), is_outer
 
+    def _applied(self) -> Source:
+        """A table-valued function: its first columns are what it is given."""
+        table = self.catalogue.table(self.sentence.dotted().lower())
+        given = self._arguments()
+        found = Source(self._alias(), table)
+        names = [f"{found.alias}.{column.name.lower()}" for column in table.columns]
+        pairs = list(zip(names, given, strict=False))
+        found.on = Expression(values.BOOLEAN, lambda env: all(env[name] == one.value(env) for name, one in pairs))
+        return found
+
     def _source(self) -> Source:
         table = self.catalogue.table(self.sentence.dotted().lower())
+        return Source(self._alias(), table)
+
+    def _alias(self) -> str:
         alias = f"t{len(self.sources)}"
         word = self.sentence.next
         if self.sentence.skips("AS") or (word.kind in ("name", "quoted") and word.plain not in CLAUSES):
             alias = self.sentence.name().lower()
-        return Source(alias, table)
+        return alias
 
     def _equal_columns(self, alias: str) -> tuple[str, str] | None:
         """Return (column of what is there already, column of the new table) when the condition begins so."""

@@ -21,7 +21,7 @@ from typing import Any
 from demo.tds import greeting, restoring, to_url, tokens
 from demo.tds.backing_up import Interrupted, Run, order_from, read_text
 from demo.tds.greeting import Encrypted, Encryption, Login
-from demo.tds.machine import Account, Session, SimulatedMachine
+from demo.tds.machine import Account, Database, Session, SimulatedMachine
 from demo.tds.packets import ATTENTION, BATCH, LOGIN7, PRELOGIN, RPC, TRANSACTION, Ended, Packets
 from demo.tds.selecting import Select, Selected
 from demo.tds.tables import Tables
@@ -319,6 +319,7 @@ class Conversation:
             "DROP": self._drop,
             "CREATE CREDENTIAL": self._create_credential,
             "ALTER CREDENTIAL": self._alter_credential,
+            "ALTER DATABASE": self._alter,
             "KILL": self._kill,
             "USE": self._use,
             "SET": self._set,
@@ -354,18 +355,33 @@ class Conversation:
         return self._show(found, answer) if found else None
 
     def _drop(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> None:
-        """DROP DATABASE of one that is being restored; no other is ever dropped here. DROP CREDENTIAL."""
+        """DROP DATABASE of one that nobody is in, which takes the right that a restore takes; DROP CREDENTIAL."""
         if sentence.skips("CREDENTIAL"):
             self._needs_credentials()
             to_url.drop_credential(self.machine, sentence)
             return
         sentence.must("DATABASE")
-        name = sentence.name()
-        database = self.machine.database(name)
-        if not database or database.state != "RESTORING":
-            said = f"Cannot drop the database '{name}', because it does not exist or is in use. (simulation)"
+        database = self._may_change(sentence.name(), "drop")
+        if self.machine.is_used(database, but_for=self.session):
+            said = f'Cannot drop database "{database.name}" because it is currently in use.'
+            raise Wrong(Message(3702, said, 16, 4))
+        del self.machine.databases[database.name.casefold()]
+
+    def _alter(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> None:
+        """ALTER DATABASE name SET SINGLE_USER WITH ROLLBACK IMMEDIATE: whoever else is in it is put out."""
+        database = self._may_change(sentence.name(), "alter")
+        sentence.must("SET", "SINGLE_USER", "WITH", "ROLLBACK", "IMMEDIATE")
+        for other in list(self.machine.sessions.values()):
+            if other is not self.session and other.database == database.name:
+                other.database = "master"
+                other.killed.set()
+
+    def _may_change(self, name: str, deed: str) -> Database:
+        account, database = self.session.account, self.machine.database(name)
+        if not database or not (account.creates or account.is_sysadmin):
+            said = f"Cannot {deed} the database '{name}', because it does not exist or you do not have permission."
             raise Wrong(Message(3701, said, 11))
-        del self.machine.databases[name.casefold()]
+        return database
 
     def _create_credential(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> None:
         self._keep_credential(sentence, given, is_new=True)

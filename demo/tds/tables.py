@@ -60,6 +60,10 @@ DATABASES = _columns(
     "database_id int, name name, state_desc name, recovery_model_desc name, source_database_id int, "
     "is_read_only bit, create_date moment"
 )
+FILES = _columns("database_id int, file_id int, name name, physical_name path, type_desc name")
+VOLUMES = _columns("database_id int, file_id int, volume_mount_point path, available_bytes big")
+CERTIFICATES = _columns("name name, certificate_id int, thumbprint print")
+KEYS_OF_MASTER = ("sys.certificates", "sys.asymmetric_keys")
 RECOVERY = _columns("database_id int, family_guid guid, recovery_fork_guid guid, last_log_backup_lsn lsn")
 KEYS = _columns("database_id int, encryption_state int, encryptor_thumbprint print")
 REPLICAS = _columns("database_id int, group_id guid, is_local bit, is_primary_replica bit")
@@ -90,6 +94,8 @@ class Tables:
         if not found:
             raise Wrong(Message(208, f"Invalid object name '{name}'. (simulation: not among the tables it has)", 16))
         columns, rows = found
+        if name in KEYS_OF_MASTER and not (self.session.account.sees_keys or self.session.account.is_sysadmin):
+            return Table(columns, lambda: [])  # as of all metadata that one may not see
         return Table(columns, lambda: rows(self.machine))
 
     def call(self, name: str, arguments: Sequence[Any]) -> tuple[SqlType, Any]:
@@ -218,8 +224,35 @@ def _databases(machine: SimulatedMachine) -> Iterator[Row]:
             "recovery_model_desc": found.recovery_model,
             "source_database_id": None,
             "is_read_only": False,
-            "create_date": datetime(2024, 1, 1),
+            "create_date": found.created,
         }
+
+
+def _files(machine: SimulatedMachine) -> Iterator[Row]:
+    for found in list(machine.databases.values()):
+        for number, (name, path) in enumerate(found.on_disk.items(), 1):
+            yield {
+                "database_id": found.number,
+                "file_id": number,
+                "name": name,
+                "physical_name": path,
+                "type_desc": "LOG" if path.startswith("L:") else "ROWS",
+            }
+
+
+def _volumes(machine: SimulatedMachine) -> Iterator[Row]:
+    for file in _files(machine):
+        yield {
+            "database_id": file["database_id"],
+            "file_id": file["file_id"],
+            "volume_mount_point": file["physical_name"][:3],
+            "available_bytes": machine.free_bytes,
+        }
+
+
+def _certificates(machine: SimulatedMachine) -> Iterator[Row]:
+    for number, (name, thumbprint) in enumerate(machine.certificates.items(), 256):
+        yield {"name": name, "certificate_id": number, "thumbprint": thumbprint}
 
 
 def _recovery(machine: SimulatedMachine) -> Iterator[Row]:
@@ -287,6 +320,10 @@ _TABLES: dict[str, tuple[tuple[Column, ...], Callable[[SimulatedMachine], Iterat
     "msdb.dbo.backupmediaset": (MEDIASET, _media),
     "msdb.dbo.backupmediafamily": (MEDIAFAMILY, _families),
     "sys.databases": (DATABASES, _databases),
+    "sys.master_files": (FILES, _files),
+    "sys.dm_os_volume_stats": (VOLUMES, _volumes),
+    "sys.certificates": (CERTIFICATES, _certificates),
+    "sys.asymmetric_keys": (CERTIFICATES, lambda machine: iter(())),
     "sys.database_recovery_status": (RECOVERY, _recovery),
     "sys.dm_database_encryption_keys": (KEYS, _keys),
     "sys.dm_hadr_database_replica_states": (REPLICAS, _replicas),

@@ -5,11 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from backups.engines.facts import Connection, DatabaseStanding, ServerFacts, Surroundings
+from backups.engines.facts import (
+    Connection,
+    DatabaseStanding,
+    LandedDatabase,
+    LandedRequest,
+    LandingFacts,
+    ServerFacts,
+    Surroundings,
+)
 from backups.engines.sqlserver.checksums import Verifier
 from backups.engines.sqlserver.reader import inspect
 
-__all__ = ["Verifier", "inspect", "inspect_databases", "login_script", "look_around", "probe"]
+__all__ = [
+    "Verifier",
+    "drop_database",
+    "inspect",
+    "inspect_databases",
+    "inspect_landing",
+    "login_script",
+    "look_around",
+    "probe",
+    "restore_database",
+]
 
 
 def probe(connection: Connection, **more: Any) -> ServerFacts:
@@ -38,3 +56,24 @@ def login_script(login: str, databases: Iterable[str], **more: Any) -> str:
     from backups.engines.sqlserver import rights
 
     return rights.script_for(login, databases, **more)
+
+
+def inspect_landing(connection: Connection, **share: Any) -> LandingFacts:
+    """See `landing.inspect_landing`."""
+    from backups.engines.sqlserver import landing
+
+    return landing.inspect_landing(connection, **share)
+
+
+def restore_database(connection: Connection, request: LandedRequest) -> LandedDatabase:
+    """See `landing.restore_database`."""
+    from backups.engines.sqlserver import landing
+
+    return landing.restore_database(connection, request)
+
+
+def drop_database(connection: Connection, name: str, **of: Any) -> bool:
+    """See `dropping.drop_database`."""
+    from backups.engines.sqlserver import dropping
+
+    return dropping.drop_database(connection, name, **of)

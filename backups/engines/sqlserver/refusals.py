@@ -140,7 +140,10 @@ REASONS: Mapping[int, Numbered] = {
         "The database's log chain has not begun, or was broken.",
         "Take an ordinary full backup on the primary; a copy-only one does not begin it.",
     ),
-    3101: Numbered("DatabaseInUse", "Somebody is using the database.", "End their sessions, and ask again."),
+    **dict.fromkeys(
+        (924, 3101, 3702, 5061, 5064),
+        Numbered("DatabaseInUse", "Somebody is using the database.", "End their sessions, and ask again."),
+    ),
     3132: Numbered(
         "StripesMissing", "Not every stripe of the backup was given.", "Restore from all files of the set together."
     ),

@@ -13,6 +13,7 @@ from typing import Any
 from backups.engines.facts import Connection, Kind, SetFacts
 from backups.engines.sqlserver.chains import is_base
 from backups.engines.sqlserver.connecting import Session, quoted_name, quoted_text, session
+from backups.engines.sqlserver.dropping import drop_database
 from backups.engines.sqlserver.watching import Stop, carry_out
 from regions.refusals import Refusal
 
@@ -36,12 +37,16 @@ class Source:
     devices: tuple[str, ...]
 
 
+Begins = Callable[[Source | None], None]
+
+
 @dataclass(frozen=True)
 class Request:
     """One database to restore. `sets`: a full and at most one differential; `logs` what came after, in order.
 
     `until` is an aware moment, None: as far as the logs go. A database of the same name is only overwritten where
-    `overwrite` says so.
+    `overwrite` says so. `marker` stands in the names of the database's own files: what failed is only dropped again
+    where it does.
     """
 
     name: str
@@ -49,6 +54,7 @@ class Request:
     logs: tuple[Source, ...] = ()
     until: datetime | None = None
     overwrite: bool = False
+    marker: str = ""
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -65,13 +71,18 @@ class Restored:
 
 
 def restore(
-    connection: Connection, request: Request, *, progress: Progress | None = None, stop: Stop | None = None
+    connection: Connection,
+    request: Request,
+    *,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    begins: Begins | None = None,
 ) -> Restored:
     """Restore the database; raises Refusal with the reason in words, or Stopped when `stop` said so.
 
     Everything that can be known before is checked before. On failure nothing is left behind that was not there: a
     database that was begun is dropped (not one that was to be overwritten, which stays RESTORING). `progress` is told
-    the stage (the set's kind) and its percent.
+    the stage (the set's kind) and its percent; `begins` is told of each set, and of None before it is brought online.
     """
     if refusal := why_not_restore(request):
         raise refusal
@@ -84,11 +95,13 @@ def restore(
         working = stack.enter_context(session(connection))
         run = partial(carry_out, working, watching, stop=stop)
         try:
-            _restore_all(run, request, moves, zones, progress)
-            working.run(f"RESTORE DATABASE {quoted_name(request.name)} WITH RECOVERY")
+            _restore_all(run, request, moves, zones, progress, begins)
+            if begins:
+                begins(None)
+            run(f"RESTORE DATABASE {quoted_name(request.name)} WITH RECOVERY")
         except BaseException:
             if not request.overwrite:
-                _drop(connection, request.name)
+                _drop(connection, request)
             raise
     return Restored(request.name, request.until or _reaches(request.sources[-1].facts), tuple(moves.values()))
 
@@ -194,6 +207,7 @@ def _moves(watching: Session, request: Request, landing: dict[str, Any]) -> dict
     full = request.sets[0]
     rows = watching.ask(f"RESTORE FILELISTONLY FROM {_disks(full)} WITH FILE = {full.facts.position}", *full.devices)
     safe = re.sub(r"[^A-Za-z0-9_-]", "_", request.name)[:60]
+    marked = f"{safe}_{request.marker}" if request.marker else safe
     moves = {}
     for number, row in enumerate(rows):
         place, ending = landing["data_path"], ".mdf" if not number else ".ndf"
@@ -201,7 +215,7 @@ def _moves(watching: Session, request: Request, landing: dict[str, Any]) -> dict
             place, ending = landing["log_path"], ".ldf"
         elif row["Type"] != "D":  # filestream and in-memory data lie in folders
             ending = ""
-        moves[row["LogicalName"]] = f"{place}{safe}_{int(row['FileId'])}{ending}"
+        moves[row["LogicalName"]] = f"{place}{marked}_{int(row['FileId'])}{ending}"
     return moves
 
 
@@ -214,8 +228,11 @@ def _restore_all(
     moves: dict[str, str],
     zones: list[timedelta],
     progress: Progress | None,
+    begins: Begins | None,
 ) -> None:
     for source, zone in zip(request.sources, zones, strict=True):
+        if begins:
+            begins(source)
         statement = statement_of(request, source, moves, zone)
         told = partial(progress, str(source.facts.kind)) if progress else None
         run(statement, *source.devices, progress=told)
@@ -251,8 +268,12 @@ def _reaches(facts: SetFacts) -> datetime:
     return facts.started_at if facts.kind is Kind.LOG else facts.finished_at
 
 
-def _drop(connection: Connection, name: str) -> None:
-    """Leave no half database behind; only one that is still being restored is dropped."""
-    with suppress(Refusal), session(connection) as opened:
-        if [row["state_desc"] for row in opened.ask(EXISTING, name)] == ["RESTORING"]:
-            opened.run(f"DROP DATABASE {quoted_name(name)}")
+def _drop(connection: Connection, request: Request) -> None:
+    """Leave no half database behind; only one that is still being restored is dropped, or that carries our marker."""
+    with suppress(Refusal):
+        if request.marker:
+            drop_database(connection, request.name, markers=[request.marker])
+            return
+        with session(connection) as opened:
+            if [row["state_desc"] for row in opened.ask(EXISTING, request.name)] == ["RESTORING"]:
+                opened.run(f"DROP DATABASE {quoted_name(request.name)}")

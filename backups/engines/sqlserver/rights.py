@@ -27,7 +27,7 @@ def script_for(login: str, databases: Iterable[str], *, major: int = 0, restores
         *_sees_state(name, major),
         "-- To end a backup of its own that is no longer wanted (without it, its connection is closed instead):",
         f"GRANT ALTER ANY CONNECTION TO {name};",
-        *([f"ALTER SERVER ROLE [dbcreator] ADD MEMBER {name}; -- restores new databases"] if restores else []),
+        *(_restores(text, name) if restores else []),
         "",
         "-- The history of backups:",
         "USE [msdb];",
@@ -68,6 +68,15 @@ def _sees_surroundings(name: str, major: int) -> list[str]:
         f"-- USE [master]; GRANT VIEW ANY DEFINITION TO {name};",
         *([hashes] if major >= FINER_RIGHTS_SINCE else []),
         *(f"-- USE [msdb]; GRANT SELECT ON dbo.{table} TO {name};" for table in JOB_TABLES),
+    ]
+
+
+def _restores(text: str, name: str) -> list[str]:
+    return [
+        f"ALTER SERVER ROLE [dbcreator] ADD MEMBER {name}; -- restores new databases",
+        "-- To see which certificates are there, and to restore what they encrypted:",
+        *_user(text, name),
+        f"GRANT VIEW DEFINITION TO {name};",
     ]
 
 

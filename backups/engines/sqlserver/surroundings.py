@@ -51,7 +51,7 @@ LINKED = """
 SELECT name, product, provider, data_source, catalog FROM sys.servers WHERE is_linked = 1 ORDER BY name
 """
 CERTIFICATES = """
-SELECT name, thumbprint, subject, pvt_key_encryption_type_desc FROM sys.certificates ORDER BY name
+SELECT name, thumbprint FROM sys.certificates ORDER BY name
 """
 
 

@@ -137,7 +137,7 @@ def test_what_logins_and_jobs_take_is_left_to_whoever_runs_it() -> None:
 def test_from_2022_on_the_finer_rights_are_granted() -> None:
     script = script_for("farshore", [], major=16, restores=True)
     assert "VIEW SERVER PERFORMANCE STATE" in script and "VIEW SERVER STATE" not in script
-    assert "[dbcreator]" in script
+    assert "[dbcreator]" in script and "GRANT VIEW DEFINITION TO [farshore]" in script
 
 
 def test_the_front_door_prints_the_script_without_a_database_or_a_server() -> None:

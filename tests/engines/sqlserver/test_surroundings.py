@@ -20,7 +20,7 @@ def furnished(machine: SimulatedMachine) -> SimulatedMachine:
     beside.principals += [CLERK, GUEST, SYSTEM, INNER]
     beside.jobs.append(Job("Nightly 'close'", "EXEC dbo.CloseDay\n  @really = 'yes'", owner="clerk]'s"))
     beside.linked["ERP"] = "erp.shop.test"
-    beside.certificates |= {"TdeCert": b"\x0a\xbc", "##MS_SQLResourceSigningCertificate##": b"\xff"}
+    machine.certificates |= {"TdeCert": b"\x0a\xbc", "##MS_SQLResourceSigningCertificate##": b"\xff"}
     return machine
 
 
@@ -74,7 +74,7 @@ def test_what_the_account_may_not_see_is_named_with_the_right_that_shows_it(
     furnished: SimulatedMachine, connection: Connection
 ) -> None:
     account = furnished.accounts["farshore"]
-    account.sees_definitions = account.reads_jobs = False
+    account.sees_definitions = account.sees_keys = account.reads_jobs = False
     seen = engine_of("sqlserver").look_around(connection)
     assert seen.names == {"login": (), "job": (), "linked_server": (), "certificate": ()}
     assert [note.partition(":")[2].split(" on")[0] for note in seen.notes] == [
@@ -96,7 +96,7 @@ def test_a_password_that_may_not_be_seen_is_to_be_chosen_and_said_so(
 def test_names_that_try_to_leave_their_quotes_or_their_comment_stay_in(
     machine: SimulatedMachine, connection: Connection
 ) -> None:
-    machine.beside.certificates["x\nDROP DATABASE Orders; --"] = b"\x01"
+    machine.certificates["x\nDROP DATABASE Orders; --"] = b"\x01"
     machine.beside.linked["a'; DROP LOGIN sa; --"] = "b"
     script = engine_of("sqlserver").look_around(connection).script
     assert not [line for line in script.splitlines() if line.startswith("DROP")]

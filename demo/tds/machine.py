@@ -71,6 +71,7 @@ class Database:
     stopped_at: datetime | None = None
     files: dict[str, str] = field(default_factory=dict)
     created: datetime = datetime(2024, 1, 1)
+    faults: list[str] = field(default_factory=list)  # what DBCC CHECKDB finds
 
     @property
     def on_disk(self) -> dict[str, str]:

@@ -55,6 +55,7 @@ class Expression:
     type: SqlType
     value: Callable[[Env], Any]
     reads: str = ""
+    counts: bool = False  # COUNT_BIG(*): of all rows, not of one
 
 
 @dataclass
@@ -102,6 +103,8 @@ class Select:
         found = [env for env in self._joined(where) if where is None or where.value(env)]
         for expression, is_backwards in reversed(order):
             found.sort(key=lambda env, of=expression: _sortable(of.value(env)), reverse=is_backwards)
+        if any(expression.counts for _, expression in items):
+            return Selected([column for column, _ in items], [[len(found) for _ in items]])
         return Selected(
             [column for column, _ in items], [_answer(env, items) for env in _cut(found, most, ties, order)]
         )
@@ -335,6 +338,9 @@ class Select:
         return self._column(name)
 
     def _call(self, name: str) -> Expression:
+        if name.upper() == "COUNT_BIG":
+            self.sentence.must("(", "*", ")")
+            return Expression(values.BIGINT, lambda env: None, counts=True)
         if name.upper() in ("COALESCE", "ISNULL"):
             return _first_known(self._arguments())
         arguments = self._arguments()

@@ -321,6 +321,7 @@ class Conversation:
             "ALTER CREDENTIAL": self._alter_credential,
             "ALTER DATABASE": self._alter,
             "KILL": self._kill,
+            "DBCC": self._check,
             "USE": self._use,
             "SET": self._set,
             "BEGIN": self._begin,
@@ -407,6 +408,21 @@ class Conversation:
         if not found:
             raise Wrong(Message(6106, f"Process ID {number} is not an active process ID."))
         found.killed.set()
+
+    def _check(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> None:
+        """DBCC CHECKDB (name) [WITH NO_INFOMSGS, ALL_ERRORMSGS]: says what `Database.faults` holds."""
+        sentence.must("CHECKDB", "(")
+        name = sentence.name()
+        sentence.must(")")
+        if sentence.skips("WITH"):
+            sentence.name()
+            while sentence.skips(","):
+                sentence.name()
+        database = self.machine.database(name)
+        if not database or database.state != "ONLINE":
+            raise Wrong(Message(911, f"Database '{name}' does not exist. (simulation)", state=11))
+        for fault in database.faults:
+            answer.say(Message(8928, fault, 16, 1))
 
     def _use(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> None:
         name = sentence.name()

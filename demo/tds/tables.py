@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from demo import mtf
-from demo.tds import values
+from demo.tds import inside, values
 from demo.tds.beside import TABLES as BESIDE
 from demo.tds.machine import SIMPLE, Database, Family, Remembered, Session, SimulatedMachine
 from demo.tds.selecting import Table
@@ -86,6 +86,8 @@ class Tables:
             columns, rows = beside
             self._needs_jobs(name)
             return Table(columns, lambda: rows(self.machine, self.session.account))
+        if inner := inside.table(name, self.machine.database(self.session.database)):
+            return inner
         if name.startswith("msdb.dbo."):
             self._needs_history(name.rpartition(".")[2])
         elif name.startswith(("sys.dm_", "sys.database_recovery")):

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from backups.engines.facts import (
+    CheckResult,
     Connection,
     DatabaseStanding,
     LandedDatabase,
     LandedRequest,
     LandingFacts,
+    RunningServer,
     ServerFacts,
     Surroundings,
 )
@@ -19,6 +21,9 @@ from backups.engines.sqlserver.reader import inspect
 
 __all__ = [
     "Verifier",
+    "ask",
+    "check",
+    "count_rows",
     "drop_database",
     "inspect",
     "inspect_databases",
@@ -49,6 +54,27 @@ def look_around(connection: Connection) -> Surroundings:
     from backups.engines.sqlserver import surroundings
 
     return surroundings.look_around(connection)
+
+
+def check(server: RunningServer, **more: Any) -> CheckResult:
+    """See `checking.check`."""
+    from backups.engines.sqlserver import checking
+
+    return checking.check(server, **more)
+
+
+def count_rows(server: RunningServer, **more: Any) -> dict[str, int]:
+    """See `checking.count_rows`."""
+    from backups.engines.sqlserver import checking
+
+    return checking.count_rows(server, **more)
+
+
+def ask(server: RunningServer, database: str, question: str) -> str:
+    """See `checking.ask`."""
+    from backups.engines.sqlserver import checking
+
+    return checking.ask(server, database, question)
 
 
 def login_script(login: str, databases: Iterable[str], **more: Any) -> str:

@@ -45,9 +45,9 @@ class Session:
     def __init__(self, connection: Connection, wire: Wire, driver: Any) -> None:
         self.connection, self._wire, self._driver = connection, wire, driver
 
-    def ask(self, question: str, *values: Any) -> list[dict[str, Any]]:
+    def ask(self, question: str, *values: Any, seconds: float = ANSWER_SECONDS) -> list[dict[str, Any]]:
         """Answer by the names of the columns, which differ between versions in number and order."""
-        with self._asking(ANSWER_SECONDS) as cursor:
+        with self._asking(seconds) as cursor:
             cursor.execute(question, typed(values))
             names = [column[0] for column in cursor.description or ()]
             rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
@@ -60,6 +60,20 @@ class Session:
             cursor.execute(statement, typed(values))
             _hear_out(cursor)
             return _said(cursor)
+
+    def hear(self, statement: str, *values: Any, seconds: float | None = ANSWER_SECONDS) -> list[Said]:
+        """As `run`, where errors are what is asked for (DBCC): they are returned among the rest of what was said."""
+        self._wire.allow(seconds)
+        cursor = self._driver.cursor()
+        try:
+            cursor.execute(statement, typed(values))
+            _hear_out(cursor)
+        except Broken as error:
+            raise refusal_of_the_wire(str(error), self.connection) from error
+        except pytds.Error as error:
+            if not any(message.is_error for message in _said(cursor)):
+                raise _refusal(error, [], self.connection) from error
+        return _said(cursor)
 
     @property
     def number(self) -> int:

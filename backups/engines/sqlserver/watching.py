@@ -27,16 +27,17 @@ Stop = Callable[[], bool]
 class Running(threading.Thread):
     """A statement on a connection of its own, which waits without an end."""
 
-    def __init__(self, working: Session, statement: str, values: tuple[Any, ...]) -> None:
+    def __init__(self, working: Session, statement: str, values: tuple[Any, ...], *, raises: bool = True) -> None:
         super().__init__(daemon=True, name="sqlserver-statement")
         self.working, self.statement, self.values = working, statement, values
+        self.way = working.run if raises else working.hear
         self.number = working.number
         self.said: list[Said] = []
         self.failure: BaseException | None = None
 
     def run(self) -> None:
         try:
-            self.said = self.working.run(self.statement, *self.values, seconds=None)
+            self.said = self.way(self.statement, *self.values, seconds=None)
         except BaseException as error:  # raised again by whoever waits
             self.failure = error
 
@@ -49,13 +50,14 @@ def carry_out(
     progress: Progress | None = None,
     stop: Stop | None = None,
     seconds: float | None = None,
+    raises: bool = True,
 ) -> list[Said]:
-    """Carry out a statement and return all that the server said.
+    """Carry out a statement and return all that the server said, its errors too where it `raises` none of them.
 
     Raises Refusal with its reason, also when it takes longer than `seconds`; Stopped when `stop` said so. Then the
     server has given it up. `progress(percent)` and `stop()` are called about twice a second.
     """
-    running = Running(working, statement, values)
+    running = Running(working, statement, values, raises=raises)
     until = None if seconds is None else time.monotonic() + seconds
     running.start()
     while running.is_alive():

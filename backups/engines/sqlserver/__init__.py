@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from backups.engines.facts import Connection, DatabaseStanding, ServerFacts
+from backups.engines.facts import Connection, DatabaseOrder, DatabaseStanding, ServerFacts, Share, SharedBackup
 from backups.engines.sqlserver.checksums import Verifier
 from backups.engines.sqlserver.reader import inspect
 
-__all__ = ["Verifier", "inspect", "inspect_databases", "login_script", "probe"]
+__all__ = ["Verifier", "inspect", "inspect_databases", "login_script", "probe", "take_database"]
 
 
 def probe(connection: Connection, **more: Any) -> ServerFacts:
@@ -24,6 +24,13 @@ def inspect_databases(connection: Connection) -> list[DatabaseStanding]:
     from backups.engines.sqlserver import server
 
     return server.inspect_databases(connection)
+
+
+def take_database(connection: Connection, order: DatabaseOrder, share: Share, **more: Any) -> SharedBackup:
+    """See `outbox.take_database`."""
+    from backups.engines.sqlserver import outbox
+
+    return outbox.take_database(connection, order, share, **more)
 
 
 def login_script(login: str, databases: Iterable[str], **more: Any) -> str:

@@ -22,7 +22,6 @@ from backups.engines.facts import (
     Kind,
     Share,
     SharedBackup,
-    Stopped,
 )
 from backups.engines.sqlserver import history
 from backups.engines.sqlserver.connecting import PROGRAM, Session, session
@@ -30,6 +29,7 @@ from backups.engines.sqlserver.server import Look, look, why_not
 from backups.engines.sqlserver.taking import (
     SEEN_ONLY_BY_MSDB,
     facts_of,
+    has_ended,
     inspected,
     name_of_set,
     not_shared,
@@ -42,7 +42,7 @@ from regions.refusals import Refusal
 
 NAME = re.compile(r"(.*)_(full|differential|log)_(.+)\.(?:bak|dif|trn)", re.DOTALL)
 ABANDONED_SECONDS = 86_400  # a file that nobody has written to for so long is written by nobody
-END_SECONDS, LOOK_SECONDS = 30.0, 0.2
+END_SECONDS = 30.0
 
 
 def take_database(
@@ -64,7 +64,7 @@ def take_database(
     with session(connection) as watching:
         found = look(watching)
         why_not(found)
-        is_over = _end_former(watching, found, order.attempt, stop)
+        is_over = _end_former(watching, found, order.attempt)
         if left := _oldest_left(watching, order, share, is_known, is_over):
             return left
         try:
@@ -78,24 +78,20 @@ def take_database(
 # ---- a server that still works for an attempt whose worker is dead
 
 
-def _end_former(watching: Session, found: Look, attempt: Attempt, stop: Stop | None) -> bool:
+def _end_former(watching: Session, found: Look, attempt: Attempt) -> bool:
     """End what the server still does for earlier attempts of this job; whether it is certain that nothing goes on."""
     if not found.sees_requests:
         return False
-    program, until = f"{PROGRAM} {attempt.of_job}", time.monotonic() + END_SECONDS
+    program = f"{PROGRAM} {attempt.of_job}"
     for number in sessions_of(watching, program):
         with suppress(Refusal):  # it may have ended by itself, or KILL not be allowed: then it is waited for
             watching.run(f"KILL {int(number)}")
-    while sessions_of(watching, program):
-        if stop and stop():
-            raise Stopped
-        if time.monotonic() > until:
-            raise Refusal(
-                "StillRunning",
-                "The server still runs the backup of an earlier attempt, for which nobody waits any more.",
-                "It is looked for again once it has ended; GRANT ALTER ANY CONNECTION lets Farshore end it.",
-            )
-        time.sleep(LOOK_SECONDS)
+    if not has_ended(watching, program, END_SECONDS):
+        raise Refusal(
+            "StillRunning",
+            "The server still runs the backup of an earlier attempt, for which nobody waits any more.",
+            "It is looked for again once it has ended; GRANT ALTER ANY CONNECTION lets Farshore end it.",
+        )
     return True
 
 

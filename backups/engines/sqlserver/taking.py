@@ -8,6 +8,7 @@ A backup of the log ends the log on the server: its file is never removed here o
 from __future__ import annotations
 
 import re
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +25,7 @@ from backups.engines.sqlserver.watching import Progress, Stop, carry_out
 from regions.refusals import Refusal
 
 SUCCEEDED = 3014
+FAREWELL_SECONDS, LOOK_SECONDS = 5.0, 0.05
 MOST_STRIPES = 64
 ENDINGS = {Kind.FULL: "bak", Kind.DIFFERENTIAL: "dif", Kind.LOG: "trn"}
 SECONDARIES_TAKE_ALL_SINCE = 17  # 2025
@@ -262,9 +264,19 @@ def _clear(watching: Session, found: Look, plan: Plan, share: Share) -> None:
         if not plan.order.attempt and not _is_whole(plan, share):
             _remove(plan, share)  # nobody will look for it again
             return
-        is_over = found.sees_requests and not sessions_of(watching, plan.program)
+        is_over = found.sees_requests and has_ended(watching, plan.program, FAREWELL_SECONDS)
         if is_over and not history.set_named(watching, plan.name, plan.order.database):
             _remove(plan, share)
+
+
+def has_ended(watching: Session, program: str, seconds: float) -> bool:
+    """Wait until the server has no session of this name any more; it takes a moment to see that one is gone."""
+    until = time.monotonic() + seconds
+    while sessions_of(watching, program):
+        if time.monotonic() > until:
+            return False
+        time.sleep(LOOK_SECONDS)
+    return True
 
 
 def _is_whole(plan: Plan, share: Share) -> bool:

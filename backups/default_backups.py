@@ -24,9 +24,12 @@ from backups import (
     events,
     incrementals,
     layout,
+    per_database,
     presence,
     reaching,
     secondaries,
+    shares,
+    standings,
     timetable,
 )
 from backups.engines import engine_of
@@ -61,9 +64,29 @@ State = BackupJob.State
 
 
 def can_take(instance: Instance) -> bool:
-    """Whether Farshore itself can back this instance up now."""
+    """Whether Farshore itself can back this instance up now.
+
+    Where the server writes into a share, out of turn also what somebody else's job backs up otherwise (R-6.2b).
+    """
     engine = engine_of(instance.engine)
-    return instance.arrival == Arrival.TAKEN and engine.capabilities.takes_backups and not instance.released
+    if instance.released or not engine.capabilities.takes_backups:
+        return False
+    return shares.is_known(instance) if shares.is_needed(instance) else instance.arrival == Arrival.TAKEN
+
+
+def is_in_turn(instance: Instance) -> bool:
+    """Whether Farshore takes the default backups of an instance, by its timetable."""
+    return instance.arrival == Arrival.TAKEN and can_take(instance)
+
+
+def kinds_of(instance: Instance) -> list[str]:
+    """Return the kinds that can be asked for; beside the backups of others only fulls, which disturb none of them."""
+    able, found = engine_of(instance.engine).capabilities, [Kind.FULL]
+    if not is_in_turn(instance):
+        return found
+    if able.takes_differentials or incrementals.are_taken_of(instance):
+        found.append(Kind.DIFFERENTIAL)
+    return [*found, Kind.LOG] if able.takes_logs else found
 
 
 def ask(
@@ -79,22 +102,18 @@ def ask(
 
     An incremental that is only queued becomes the full that is asked for; where none can be taken, a full is. `on` the
     secondary is refused where none is known: whether the primary then serves is for the caller to say (R-9.2).
+    Where backups are of one database each, `database` "" is one of every database that can be backed up.
     """
     if instance.released:
         raise Refusal("ProductInstanceReleased", "The instance has been released.", "")
     if not can_take(instance):
-        raise Refusal(
-            "BackupNotTaken",
-            "Farshore does not take backups of this instance; it copies the files it finds.",
-            "Run the backup job on the server itself.",
-        )
+        raise _not_taken(instance)
     if on == BackupJob.On.SECONDARY:
         secondaries.require_one(instance)
-    if kind != Kind.FULL and not incrementals.are_taken_of(instance):
-        raise Refusal(
-            "IncrementalNotTaken", f"No incrementals are taken of {instance.name}.", "Ask for a full backup.", "kind"
-        )
+    if kind not in kinds_of(instance):
+        raise _kind_not_taken(instance, kind)
     wanted = BackupJob(instance=instance, database=database, reason=reason, on=on, kind=kind)
+    wanted.is_copy_only = _is_copy_only(wanted)
     for _ in range(3):
         try:
             return _queue(wanted, by)
@@ -104,12 +123,49 @@ def ask(
     raise Refusal("BackupBusy", "Backups of this instance begin and end too quickly to add one.", "Ask again.")
 
 
-def side_for_logs(instance: Instance) -> str:
+def _not_taken(instance: Instance) -> Refusal:
+    if shares.is_needed(instance):
+        return Refusal(
+            "ShareMissing",
+            f"Farshore does not take backups of {instance.name}: no share is known that its server writes them to.",
+            "Enter its host and the share, or run the backup job on the server itself.",
+        )
+    return Refusal(
+        "BackupNotTaken",
+        "Farshore does not take backups of this instance; it copies the files it finds.",
+        "Run the backup job on the server itself.",
+    )
+
+
+def _kind_not_taken(instance: Instance, kind: str) -> Refusal:
+    if kind == Kind.LOG:
+        return Refusal(
+            "LogNotTaken", f"Farshore takes no log backups of {instance.name}.", "Ask for a full backup.", "kind"
+        )
+    return Refusal(
+        "IncrementalNotTaken", f"No incrementals are taken of {instance.name}.", "Ask for a full backup.", "kind"
+    )
+
+
+def _is_copy_only(job: BackupJob) -> bool:
+    """R-6.2b, R-9.3: a full beside those of somebody else's job, and one of the secondary."""
+    able = engine_of(job.instance.engine).capabilities
+    if job.kind != Kind.FULL:
+        return False
+    if job.on == BackupJob.On.SECONDARY:
+        return able.secondary_full_is_copy_only
+    return able.out_of_turn_is_copy_only and job.instance.arrival == Arrival.FOUND
+
+
+def side_for_logs(instance: Instance, database: str = "") -> str:
     """Return where a backup is taken that logs are to follow: the primary is left alone where it can be (R-9.1, R-9.2).
 
-    Basic Edition has no secondary; of other editions none may have been named.
+    Basic Edition has no secondary; of other editions none may have been named; and where the server names its
+    databases, one that is in no availability group is not on the secondary.
     """
     has_secondary = instance.edition != Edition.BASIC and bool(instance.secondary_host)
+    if has_secondary and database and standings.are_told(instance):
+        has_secondary = instance.databases.present().filter(name=database).exclude(availability_group="").exists()
     return BackupJob.On.SECONDARY if has_secondary else BackupJob.On.PRIMARY
 
 
@@ -118,25 +174,39 @@ def _queue(job: BackupJob, by: By) -> BackupJob:
     job.due_at = job.asked_at
     with transaction.atomic():
         job.save(force_insert=True)
-        said = f"{_called(job)} was asked for: {job.get_reason_display().lower()}."
-        events.record("backup.asked", said, by=by, instance=job.instance, job=job.pk)
+        if not _is_of_many(job):
+            said = f"{_called(job)} was asked for: {job.get_reason_display().lower()}."
+            events.record("backup.asked", said, by=by, instance=job.instance, job=job.pk)
         bell.ring_backups(job.instance.region_id)
         return job
 
 
+def _is_of_many(job: BackupJob) -> bool:
+    """A backup of the log that nobody asked for: of thousands a day no event tells, only that one failed."""
+    return job.kind == Kind.LOG and job.reason == BackupJob.Reason.TIMETABLE
+
+
 def _called(job: BackupJob) -> str:
     able = engine_of(job.instance.engine).capabilities
-    word = "A full backup" if job.kind == Kind.FULL else f"A backup ({able.differential_label.lower()})"
+    words = {Kind.FULL: "A full backup", Kind.LOG: "A log backup"}
+    word = words.get(job.kind, f"A backup ({able.differential_label.lower()})")
+    if job.database:
+        return f"{word} of {job.database}{' on the secondary' if job.on == BackupJob.On.SECONDARY else ''}"
     return f"{word} of the secondary" if job.on == BackupJob.On.SECONDARY else word
 
 
 def _serving(wanted: BackupJob) -> BackupJob | None:
-    """Return the active backup that serves what is wanted; nobody waits for an incremental who asked for a full."""
+    """Return the active backup that serves what is wanted; nobody waits for an incremental who asked for a full, nor
+    for a full that stands beside the others who asked for one of them."""
     active = BackupJob.objects.filter(
         instance=wanted.instance, database=wanted.database, state__in=BackupJob.ACTIVE
     ).select_related("instance")
+    active = active.filter(kind=Kind.LOG) if wanted.kind == Kind.LOG else active.exclude(kind=Kind.LOG)
     if wanted.kind == Kind.FULL:
-        active.filter(state=State.QUEUED).update(kind=Kind.FULL)
+        queued = active.filter(state=State.QUEUED)
+        queued.exclude(kind=Kind.FULL).update(kind=Kind.FULL)
+        if not wanted.is_copy_only:
+            queued.filter(is_copy_only=True).update(is_copy_only=False, on=wanted.on)
     return active.first()
 
 
@@ -154,22 +224,68 @@ def ask_by_timetable(limit: int = 1000) -> int:
         due = instance.next_backup_at
         following = timetable.next_slot(instance.timetable_days, instance.timetable_time or timetable.USUAL_TIME, at)
         if due and can_take(instance):
-            ask(instance, FARSHORE, reason="timetable", kind=incrementals.kind_due(instance, at))
+            ask(instance, FARSHORE, reason="timetable", kind=_kind_due(instance, at))
             count += 1
         Instance.objects.filter(pk=instance.pk, next_backup_at=due).update(next_backup_at=following or at + 7 * DAY)
     return count
 
 
+def _kind_due(instance: Instance, at: datetime) -> str:
+    """Of the databases of a server each has a kind of its own, which is decided when they are known."""
+    return Kind.FULL if shares.is_needed(instance) else incrementals.kind_due(instance, at)
+
+
+def ask_logs_by_timetable(limit: int = 1000) -> int:
+    """Ask for the logs of every instance whose minute has come, once however late; return of how many."""
+    at, count = clock.now(), 0
+    taken = Instance.objects.living().filter(arrival=Arrival.TAKEN, log_every_minutes__gt=0)
+    for instance in taken.filter(Q(next_log_at=None) | Q(next_log_at__lte=at))[:limit]:
+        due = instance.next_log_at
+        if due and Kind.LOG in kinds_of(instance):
+            ask(instance, FARSHORE, reason="timetable", kind=Kind.LOG)
+            count += 1
+        following = timetable.next_step(instance.log_every_minutes, at)
+        Instance.objects.filter(pk=instance.pk, next_log_at=due).update(next_log_at=following)
+    return count
+
+
+# ---- one job for each database
+
+
+def _ask_for_each(job: BackupJob) -> None:
+    """Look at the server's databases, and ask for a backup of each that can be backed up; that ends the job."""
+    shares.require_mounted(job.instance)
+    wanted = per_database.wanted(job)
+    with transaction.atomic():
+        for database, kind in wanted:
+            ask(job.instance, By(job.asked_by), database=database, reason=job.reason, on=job.on, kind=kind)
+        _finish(job)
+
+
+def _finish(job: BackupJob, **changes: Any) -> datetime:
+    at = clock.now()
+    won = BackupJob.objects.filter(pk=job.pk, fence=job.fence, state=State.RUNNING).update(
+        **{"state": State.SUCCEEDED, "finished_at": at, "leased_until": None, "error": ""} | changes
+    )
+    if not won:
+        raise LeaseLost
+    return at
+
+
 # ---- taking
 
 
-def claim(region_id: str) -> BackupJob | None:
-    """Take the next due job of a region, under a new fence and a lease."""
+LOGS, DATA = Q(kind=Kind.LOG), ~Q(kind=Kind.LOG)  # they wait for each other nowhere: a full may take hours
+
+
+def claim(region_id: str, which: Q | None = None) -> BackupJob | None:
+    """Take the next due job of a region, of those that are `which`, under a new fence and a lease."""
     with transaction.atomic():
         at = clock.now()
         job = (
             BackupJob.objects.select_for_update(skip_locked=True, of=("self",))
             .filter(
+                which or Q(),
                 Q(leased_until=None) | Q(leased_until__lt=at),
                 state__in=BackupJob.ACTIVE,
                 due_at__lte=at,
@@ -214,8 +330,18 @@ def renew(job: BackupJob, **changes: Any) -> bool:
     return bool(mine.update(leased_until=next_lease(clock.now()), **changes))
 
 
+def take_and_go_on(job: BackupJob) -> None:
+    """Take a claimed backup, and after a log those of the same instance that are due: a process for each would cost
+    more than the logs of a quiet server."""
+    take(job)
+    its_logs = LOGS & Q(instance=job.instance)
+    while job.kind == Kind.LOG and (following := claim(job.instance.region_id, its_logs)):
+        take(following)
+
+
 def take(job: BackupJob) -> BackupSet | None:
-    """Take a claimed backup, from its beginning to its record; None when the lease was lost. Failures are written."""
+    """Take a claimed backup, from its beginning to its record; None when the lease was lost, or it was of each of the
+    server's databases. Failures are written."""
     beat = Heartbeat(job)
     beat.start()
     try:
@@ -229,8 +355,11 @@ def take(job: BackupJob) -> BackupSet | None:
         beat.end()
 
 
-def _take(job: BackupJob, beat: Heartbeat) -> BackupSet:
+def _take(job: BackupJob, beat: Heartbeat) -> BackupSet | None:
     """Take what was asked for; a full where an incremental cannot be had, and say so."""
+    if per_database.is_for_each(job):
+        _ask_for_each(job)
+        return None
     try:
         return _attempt(job, beat)
     except FullNeeded as why:
@@ -276,12 +405,17 @@ def _attempt(job: BackupJob, beat: Heartbeat, note: str = "") -> BackupSet:
     receipts = [PartReceipt(part.number, part.size, part.etag) for part in sent]
     _keep(job)
     stored = storage.complete_upload(job.attempt_key, job.upload_id, receipts)
-    return _record(job, store, stored, taken, sent, flat[0])
+    found = _record(job, store, stored, taken, sent, flat[0])
+    if taken.shared:
+        shares.remove(job.instance, taken.shared)  # only now that nothing can be lost any more
+    return found
 
 
 def _prepared(job: BackupJob) -> Callable[..., TakenSet]:
     """Return the engine's verb for a job, its server and base found; raises Refusal before anything is begun."""
     engine, where = engine_of(job.instance.engine), _reach(job)
+    if engine.take_database:
+        return shares.taking(job, where)
     if job.kind == Kind.FULL:
         return partial(engine.take_full, where)
     return partial(engine.take_incremental, where, incrementals.base_for(job.instance, job.database))
@@ -319,23 +453,29 @@ def _record(
             incrementals.require_base(job.instance, taken.facts.base_guid)
         size = Greatest(F("data_bytes"), stored.size)
         Instance.objects.filter(pk=job.instance_id).update(data_bytes=size)  # before the job, as everybody locks it
-        at = clock.now()
-        won = BackupJob.objects.filter(pk=job.pk, fence=job.fence, state=State.RUNNING).update(
-            state=State.SUCCEEDED, finished_at=at, leased_until=None, error=""
-        )
-        if not won:
-            raise LeaseLost
+        is_done = taken.shared is None or shares.fits(job, taken.shared)
+        at = _finish(job) if is_done else _begin_again(job)
         found = _new_set(job, taken, at)
         integrity = _integrity(taken, parts, flat)
         SetFile.objects.create(set=found, file=_new_file(job, store, stored, integrity, at))
-        BackupJob.objects.filter(pk=job.pk).update(result=found)
-        said = " ".join([f"The backup {found} was taken.", *taken.notes])
-        events.record("backup.taken", said, set=found, job=job.pk, bytes=stored.size)
+        if is_done:
+            BackupJob.objects.filter(pk=job.pk).update(result=found)
+        if not _is_of_many(job):
+            said = " ".join([f"The backup {found} was taken.", *taken.notes])
+            events.record("backup.taken", said, set=found, job=job.pk, bytes=stored.size)
         bell.ring_planning()
         return found
 
 
+def _begin_again(job: BackupJob) -> datetime:
+    """What was carried on had been left by an earlier job: this one is still to do, at once, under another key."""
+    bell.ring_backups(job.instance.region_id)
+    again = {"state": State.QUEUED, "due_at": clock.now(), "attempts": 0, "attempt_key": "", "upload_id": ""}
+    return _finish(job, finished_at=None, **again)
+
+
 def _new_set(job: BackupJob, taken: TakenSet, at: datetime) -> BackupSet:
+    began_at, ended_at = taken.times or (job.started_at, at)  # the database's clock
     return BackupSet.objects.create(
         instance=job.instance,
         database=taken.facts.database,
@@ -345,7 +485,7 @@ def _new_set(job: BackupJob, taken: TakenSet, at: datetime) -> BackupSet:
         status=SetStatus.SUCCEEDED,
         discovered_at=at,
         run_id=f"job-{job.pk}",
-        **columns_of(taken.facts) | {"started_at": job.started_at, "finished_at": at},  # the database's clock
+        **columns_of(taken.facts) | {"started_at": began_at, "finished_at": ended_at},
     )
 
 
@@ -382,13 +522,18 @@ def fail(job: BackupJob, why: str) -> None:
             state=State.FAILED if over else State.QUEUED,
             error=why,
             leased_until=None,
-            due_at=at + timedelta(minutes=2**job.attempts),
+            due_at=at + _pause_after(job),
             finished_at=at if over else None,
         )
-        if won:
+        if won and (over or not _is_of_many(job)):
             events.record(
                 "backup.failed", f"The backup of {job.instance.name} failed: {why}", instance=job.instance, job=job.pk
             )
+
+
+def _pause_after(job: BackupJob) -> timedelta:
+    """A log is tried again soon: the next one is due in a few minutes."""
+    return timedelta(minutes=1 if job.kind == Kind.LOG else 2**job.attempts)
 
 
 def regions_with_work() -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import transaction
 
-from backups import bell, discovery, events, reaching, secondaries
+from backups import bell, discovery, events, reaching, secondaries, shares, standings
 from backups.engines import engine_of
 from backups.engines.facts import ServerFacts
 from backups.events import By
@@ -19,19 +19,25 @@ from regions.refusals import Refusal
 
 
 def probe(instance: Instance, password: str) -> ServerFacts | None:
-    """Connect to the server an unsaved instance describes; None for one known only by its files. Raises Refusal."""
+    """Connect to the server an unsaved instance describes, and see that its share is here; None for one known only by
+    its files. Raises Refusal."""
     stores.store_of(instance.region_id)
     if instance.arrival == Arrival.FOUND:
         refusal = discovery.check_prefixes(instance)
         if refusal:
             raise refusal
-        return None
+        if not instance.host:
+            return None
     reaching.keep_password(instance, password)
     return reach(instance)
 
 
 def reach(instance: Instance) -> ServerFacts:
-    """Connect to the server, and to its secondary where one is named; raises Refusal beside the field it is about."""
+    """Connect to the server, and to its secondary where one is named, and look at its share.
+
+    Raises Refusal beside the field it is about.
+    """
+    shares.check(instance)
     ask = engine_of(instance.engine).probe
     if ask is None:
         raise Refusal("EngineNotReached", "Farshore cannot connect to this engine yet.", "", "engine")
@@ -54,8 +60,12 @@ def add(instance: Instance, password: str, by: By) -> Instance:
     if found is not None:
         instance.engine_version = instance.engine_version or found.version
         instance.data_bytes = found.data_bytes
+    said = standings.ask(instance) if found is not None and standings.are_told(instance) else None
+    shares.mark(instance)
     with transaction.atomic():
         instance.save()
+        if said is not None:
+            standings.write(instance, said)
         events.record("instance.added", f"{instance.name} was added in {instance.region}.", by=by, instance=instance)
     return instance
 

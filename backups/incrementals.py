@@ -36,6 +36,23 @@ def kind_due(instance: Instance, at: datetime) -> str:
     return Kind.FULL if is_due else Kind.DIFFERENTIAL
 
 
+def kind_due_of(instance: Instance, database: str, at: datetime) -> str:
+    """Return what the timetable wants of one database, where the server itself knows what a differential stands on."""
+    able = engine_of(instance.engine).capabilities
+    if instance.full_every_days <= 1 or not able.takes_differentials:
+        return Kind.FULL
+    fulls = instance.sets.valid().filter(kind=Kind.FULL, database=database, is_copy_only=False)
+    began = fulls.order_by("-started_at").values_list("started_at", flat=True).first()
+    is_due = began is None or at - began >= timedelta(days=instance.full_every_days) - LATE
+    return Kind.FULL if is_due else Kind.DIFFERENTIAL
+
+
+def has_base(instance: Instance, base_guid: str) -> bool:
+    """Whether the full that a differential stands on is among the instance's valid sets."""
+    fulls = instance.sets.valid().filter(kind=Kind.FULL, is_copy_only=False)
+    return bool(base_guid) and fulls.filter(set_guid=base_guid).exists()
+
+
 def base_for(instance: Instance, database: str = "") -> Base:
     """Return what an incremental taken now stands on: the newest set, with all that it needs still at the source.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from backups.engines import engine_of
 from backups.engines.facts import LogPiece
 from backups.models import BackupFile, BackupJob, Copy, Instance, LogStream, Recovery
 from regions.models import Installation
@@ -33,7 +34,8 @@ def _attempt(copy: Copy) -> str:
 
 
 def default_backup_key(job: BackupJob) -> str:
-    return f"{base()}/{job.instance.code}/default/{job.pk}/{job.fence}.tar"
+    ending = engine_of(job.instance.engine).capabilities.endings_by_kind.get(job.kind, ".tar")
+    return f"{base()}/{job.instance.code}/default/{job.pk}/{job.fence}{ending}"
 
 
 def heads() -> str:

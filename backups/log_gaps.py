@@ -21,6 +21,10 @@ REMEDIES = {
     LogGap.Healing.BACKUP: "A backup is taken by itself; from its arrival on everything can be restored again.",
     LogGap.Healing.PERSON: "Take a full backup on the server; from its arrival on everything can be restored again.",
 }
+BROKEN = (
+    "The log chain is broken on the server itself: no log can be taken there. Take an ordinary full backup on the"
+    " primary, not a copy-only one; from its arrival on everything can be restored again."
+)
 
 
 def settle(instance: Instance, store: Store, database: str) -> None:
@@ -133,10 +137,21 @@ def tell(row: LogGap) -> None:
         "log_gap",
         _subject(row),
         f"The logs {_limits_said(row)} are missing in {row.store.region.name}: no moment between can be restored.",
-        remedy=REMEDIES[row.healing],
+        remedy=_remedy(row),
         instance=row.instance,
     )
     _one_alert_for_it(row)
+
+
+def _remedy(row: LogGap) -> str:
+    return BROKEN if row.healing == LogGap.Healing.PERSON and is_chain_broken(row) else REMEDIES[row.healing]
+
+
+def is_chain_broken(row: LogGap) -> bool:
+    """Whether the server itself says that no log backup can be taken: only an ordinary full on the primary begins its
+    chain anew, and that is for a person (R-9.3)."""
+    told = row.instance.databases.present().filter(name=row.database)
+    return told.filter(has_logs=True, log_chain_position=None).exists()
 
 
 def _subject(row: LogGap) -> str:

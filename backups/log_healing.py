@@ -78,8 +78,8 @@ def _begin(gap: LogGap, policy: CopyPolicy) -> str:
         for found in missing:
             planning.plan(policy, found, at=clock.now())
         return Healing.COPY
-    if default_backups.can_take(gap.instance):
-        side = default_backups.side_for_logs(gap.instance)
+    if default_backups.can_take(gap.instance) and not log_gaps.is_chain_broken(gap):
+        side = default_backups.side_for_logs(gap.instance, gap.database)
         gap.job = default_backups.ask(gap.instance, FARSHORE, database=gap.database, reason="log_gap", on=side)
         return Healing.BACKUP
     return Healing.PERSON

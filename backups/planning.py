@@ -79,10 +79,17 @@ def _check(found: BackupSet) -> DatabaseCheck | None:
 
 
 def databases_of(instance: Instance, at: datetime) -> list[str]:
+    """Return the databases that are online: as the server says, where it has been asked, else those of young sets."""
     if engine_of(instance.engine).capabilities.whole_server:
         return [""]
-    seen = instance.sets.data().filter(finished_at__gte=at - STILL_ONLINE)
-    return list(seen.values_list("database", flat=True).distinct().order_by("database"))
+    seen = set(instance.sets.data().filter(finished_at__gte=at - STILL_ONLINE).values_list("database", flat=True))
+    told = {one.name: one.gone_at is None and one.is_online for one in instance.databases.all()}
+    return sorted({name for name in seen if told.get(name, True)} | {name for name, is_on in told.items() if is_on})
+
+
+def has_valid(instance: Instance, database: str, at: datetime) -> bool:
+    """Whether the 24-hour check finds a valid set of a database (R-6.1)."""
+    return any(check.chosen for check in examine(instance, at) if check.database == database)
 
 
 def base_of(differential: BackupSet) -> BackupSet | None:

@@ -212,8 +212,11 @@ def _acceptance_for(
 
 
 def begin(policy: CopyPolicy, by: By, at: datetime) -> None:
-    """Run the 24-hour check and act on it: copy what is valid, back up what has nothing valid, else wait (R-6)."""
-    for check_ in planning.examine(policy.instance, at):
+    """Run the 24-hour check and act on it: copy what is valid, back up what has nothing valid, else wait (R-6).
+
+    Of a server whose databases nobody knows yet each is looked at, and backed up where it has nothing valid.
+    """
+    for check_ in planning.examine(policy.instance, at) or [planning.DatabaseCheck("")]:
         if check_.chosen:
             planning.plan(policy, check_.chosen, at=at, origin=Copy.Origin.TWENTY_FOUR_HOURS)
         elif default_backups.can_take(policy.instance):

@@ -125,6 +125,8 @@ def check(instance: Instance, wanted: Settings, *, standing_of: By | None = None
 def why_no_logs(instance: Instance) -> Refusal | None:
     """Return why no logs of an instance can be copied, None where its engine gives them, or its job writes them."""
     engine = engine_of(instance.engine)
+    if instance.arrival == Arrival.TAKEN and engine.capabilities.takes_logs:
+        return None if instance.log_every_minutes else _no_timetable_of_logs(instance)
     if instance.arrival == Arrival.TAKEN:
         gives, how = engine.receive_logs is not None, "receive the logs of"
     else:
@@ -135,6 +137,15 @@ def why_no_logs(instance: Instance) -> Refusal | None:
         "LogBackupNotSupport",
         f"Farshore cannot {how} {engine.capabilities.label} yet.",
         "Leave log backup disabled for it.",
+        "logs_enabled",
+    )
+
+
+def _no_timetable_of_logs(instance: Instance) -> Refusal:
+    return Refusal(
+        "LogBackupNotSupport",
+        f"No log backups of {instance.name} are taken: it has no timetable for them.",
+        "Say how often they are to be taken, where the instance is described.",
         "logs_enabled",
     )
 

@@ -11,7 +11,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from backups import dependents, events, log_chain, presence, windows
 from backups.engines import engine_of
-from backups.models import PENDING, BackupFile, BackupSet, Copy, Instance, Kind, Restore, RestoreSource
+from backups.models import PENDING, BackupFile, BackupJob, BackupSet, Copy, Instance, Kind, Restore, RestoreSource
 from regions import clock
 from regions.storage import ObjectInfo, Storage, StorageError
 
@@ -33,6 +33,12 @@ def retire_due(limit: int = 2000) -> int:
             if found.pk in past:
                 count += _retire(found, at)
     return count
+
+
+def forget_log_jobs() -> int:
+    """Delete the jobs of logs that were taken by the timetable: their sets say all that they did. Returns how many."""
+    ended = BackupJob.objects.filter(state=BackupJob.State.SUCCEEDED, kind=Kind.LOG, reason="timetable")
+    return ended.filter(finished_at__lt=clock.now() - DAY).delete()[0]
 
 
 def _standing_on(instance: Any, set_guid: Any) -> QuerySet[BackupSet]:

@@ -23,8 +23,12 @@ def are_told(instance: Instance) -> bool:
 
 def refresh(instance: Instance) -> list[ServerDatabase]:
     """Ask the server and write down what it says of each database; raises Refusal, having concluded nothing."""
-    said = engine_of(instance.engine).inspect_databases(reaching.connection_of(instance))
-    return write(instance, said)
+    return write(instance, ask(instance))
+
+
+def ask(instance: Instance) -> list[DatabaseStanding]:
+    """Ask the server how each of its databases stands; raises Refusal."""
+    return engine_of(instance.engine).inspect_databases(reaching.connection_of(instance))
 
 
 def write(instance: Instance, said: list[DatabaseStanding]) -> list[ServerDatabase]:

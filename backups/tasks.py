@@ -82,6 +82,7 @@ def sweep() -> None:
     for step in (
         planning.weigh_due,
         default_backups.ask_by_timetable,
+        default_backups.ask_logs_by_timetable,
         watching.requalify_all,
         retention.catch_up,
         level2.date_released,
@@ -166,6 +167,7 @@ def keep_seal_heads() -> None:
 @shared_task
 def retire_default_backups() -> None:
     retiring.retire_due()
+    retiring.forget_log_jobs()
 
 
 @shared_task
@@ -294,20 +296,21 @@ def write_states(region_id: str) -> None:
 
 
 _children: list[subprocess.Popen] = []
+_taking_logs: list[subprocess.Popen] = []
 _holding: list[subprocess.Popen] = []
 _drilling: list[subprocess.Popen] = []
 
 
 @shared_task(acks_late=False)
 def take_backups(region_id: str) -> None:
-    """Claim a default backup and give it to a child process that holds the lease; the bell is done with at once."""
-    if _are_busy(_children, settings.BACKUPS_AT_ONCE):
-        return
-    job = default_backups.claim(region_id)
-    if job is None:
-        return
-    _children.append(_child("take_backup", job.pk, job.fence))
-    bell.ring_backups(region_id)
+    """Claim a default backup and give it to a child process that holds the lease; the bell is done with at once.
+
+    Logs have children of their own: fulls that take hours do not hold them up.
+    """
+    for children, which in ((_taking_logs, default_backups.LOGS), (_children, default_backups.DATA)):
+        if not _are_busy(children, settings.BACKUPS_AT_ONCE) and (job := default_backups.claim(region_id, which)):
+            children.append(_child("take_backup", job.pk, job.fence))
+            bell.ring_backups(region_id)
 
 
 @shared_task(acks_late=False)

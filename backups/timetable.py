@@ -24,3 +24,10 @@ def next_slot(days: list[int], hour: time, after: datetime) -> datetime | None:
         if slot > after and slot.weekday() in days:
             return slot
     return None
+
+
+def next_step(minutes: int, after: datetime) -> datetime:
+    """Return the first moment after `after` that is a whole multiple of so many minutes of its day."""
+    midnight = after.replace(hour=0, minute=0, second=0, microsecond=0)
+    step = timedelta(minutes=minutes)
+    return midnight + step * ((after - midnight) // step + 1)

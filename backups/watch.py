@@ -11,6 +11,7 @@ from backups import alerts, eligibility, escrow, landing_servers, policies, reco
 from backups.engines import startable_here
 from backups.models import (
     PENDING,
+    Arrival,
     BackupFile,
     BackupSet,
     Copy,
@@ -19,6 +20,7 @@ from backups.models import (
     Coverage,
     Instance,
     LogStream,
+    ServerDatabase,
     SourceOutage,
 )
 from backups.protection import SLACK, due_since
@@ -49,6 +51,7 @@ def watch() -> None:
     alerts.keep("landing_server_down", landing_servers.in_trouble())
     alerts.keep("logs_not_received", _silent_streams(at))
     alerts.keep("logs_not_ended", _streams_without_end())
+    alerts.keep("logs_not_taken", _untaken_logs(at))
 
 
 def _late_copies(at: datetime) -> dict[str, dict]:
@@ -116,6 +119,39 @@ def _silent_streams(at: datetime) -> dict[str, dict]:
             "instance": stream.instance,
         }
         for stream in streams.filter(Exists(wanted.filter(began_at__lt=since))).select_related("instance__region")
+    }
+
+
+def _untaken_logs(at: datetime) -> dict[str, dict]:
+    """Databases whose logs are to be backed up every few minutes, and for three times as long, and more, have not."""
+    newest = BackupSet.objects.filter(instance=OuterRef("instance"), database=OuterRef("name"), kind="log")
+    expected = ServerDatabase.objects.to_back_up().filter(
+        has_logs=True,
+        instance__arrival=Arrival.TAKEN,
+        instance__log_every_minutes__gt=0,
+        instance__released_at=None,
+        first_seen_at__lt=at - LOGS_LATE,
+    )
+    newest_at = Subquery(newest.order_by("-finished_at").values("finished_at")[:1])
+    late = {}
+    for one in expected.annotate(newest=newest_at).select_related("instance__region").iterator(1000):
+        since = at - 3 * timedelta(minutes=one.instance.log_every_minutes) - LOGS_LATE
+        if one.newest is None or one.newest < since:
+            late[alerts.fitting(f"instance:{one.instance_id}:{one.name}")] = _untaken(one)
+    return late
+
+
+def _untaken(one: ServerDatabase) -> dict:
+    since = f"since {one.newest:%Y-%m-%d %H:%M} UTC" if one.newest else "yet"
+    jobs = one.instance.jobs.filter(kind="log", database__in=(one.name, "")).exclude(error="")
+    job = jobs.order_by("-pk").first()
+    remedy = f"The last attempt said: {job.error}" if job else f"Is a worker of {one.instance.region} running?"
+    if one.log_chain_position is None:
+        remedy = "Its log chain has not begun, or was broken on the server: take an ordinary full backup of it."
+    return {
+        "sentence": f"No log backup of {one.instance.name}, {one.name}, has been taken {since}.",
+        "remedy": remedy,
+        "instance": one.instance,
     }
 
 

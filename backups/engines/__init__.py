@@ -7,7 +7,7 @@ is first asked for, so that a driver nobody uses is never loaded. A verb an engi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from backups.engines.facts import (
     Connection,
     DatabaseStanding,
     Inspection,
+    Kind,
     LandedDatabase,
     LandedRequest,
     LandingFacts,
@@ -28,6 +29,7 @@ from backups.engines.facts import (
     RestoreResult,
     RunningServer,
     SetFacts,
+    SharedBackup,
     Surroundings,
 )
 from regions.refusals import Refusal
@@ -49,6 +51,9 @@ class Capabilities:
     default_port: int
     differential_label: str = "Differential"  # the field's word for a backup that stands on another
     incrementals_since: int = 0  # the first major that Farshore takes incrementals of, 0: of none
+    takes_differentials: bool = False  # on what the server itself knows as their base, so that they need no outline
+    takes_logs: bool = False  # by backups of the log on a timetable, instead of receiving it
+    endings_by_kind: Mapping[str, str] = field(default_factory=dict)  # what the files of its backups end in
 
     @property
     def whole_server(self) -> bool:
@@ -92,8 +97,9 @@ class Engine(Protocol):
     """One engine; a verb it does not offer is None.
 
     `inspect` and `verifier` read found files; `probe`, `take_full` and `take_incremental` (on a Base; it may say
-    FullNeeded) talk to a server that is backed up, `inspect_databases` says how each of its databases stands
-    and `look_around` what stands beside them (logins, jobs).
+    FullNeeded) talk to a server that is backed up, `inspect_databases` says how each of its databases stands and
+    `look_around` what stands beside them (logins, jobs). Where backups are of one database each, `take_database` lets
+    the server write one into a share (a DatabaseOrder, a Share).
     `receive_logs` works until it is stopped, `forget_receiver` ends what the server keeps for it and `receiver_lag`
     says how many bytes that is. `restore`, `start_again`, `discard` make and unmake a restored server, of the versions
     that `startable_versions` names ("17" is every 17.x); `take_over` starts one at the address that was another's, from
@@ -129,6 +135,9 @@ class Engine(Protocol):
 
     @property
     def take_incremental(self) -> Callable[..., Any] | None: ...
+
+    @property
+    def take_database(self) -> Callable[..., SharedBackup] | None: ...
 
     @property
     def receive_logs(self) -> Callable[..., Any] | None: ...
@@ -221,6 +230,10 @@ class EnginePackage:
         return self._verb("take_incremental")
 
     @property
+    def take_database(self) -> Callable[..., SharedBackup] | None:
+        return self._verb("take_database")
+
+    @property
     def receive_logs(self) -> Callable[..., Any] | None:
         return self._verb("receive_logs")
 
@@ -298,7 +311,7 @@ class EnginePackage:
 
 _SQLSERVER = Capabilities(
     label="SQL Server",
-    takes_backups=False,
+    takes_backups=True,
     discovers_files=True,
     per_database=True,
     file_endings=(".bak", ".trn", ".dif"),
@@ -307,6 +320,9 @@ _SQLSERVER = Capabilities(
     can_snapshot=True,
     default_method=Method.PHYSICAL,
     default_port=1433,
+    takes_differentials=True,
+    takes_logs=True,
+    endings_by_kind=MappingProxyType({Kind.FULL: ".bak", Kind.DIFFERENTIAL: ".dif", Kind.LOG: ".trn"}),
 )
 
 _POSTGRESQL = Capabilities(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -123,7 +126,8 @@ class ServerFacts:
     """What a probe learns of a server that can be backed up; `notes` are sentences worth showing beside it.
 
     `identity` is what a primary and its secondaries have in common and no other server has, "" where the engine knows
-    nothing of the kind; a set's `server` says the same.
+    nothing of the kind; several of them with commas between. Where databases are not told apart a set's `server` says
+    the same.
     """
 
     version: str
@@ -198,12 +202,100 @@ class Excerpt:
 class TakenSet:
     """A backup that was taken whole; `notes` are sentences worth showing beside it.
 
-    `outline`: the stretch of it that an incremental on this set needs, None where none can be taken on it.
+    `outline`: the stretch of it that an incremental on this set needs, None where none can be taken on it. `times`:
+    when it began and ended, by our own clock, where that is not when its bytes came in. `shared`: what is to be
+    removed from a share once this is recorded.
     """
 
     facts: SetFacts
     notes: tuple[str, ...] = ()
     outline: Excerpt | None = None
+    times: tuple[datetime, datetime] | None = None
+    shared: SharedBackup | None = None
+
+
+@dataclass(frozen=True)
+class Share:
+    """One folder under two names: `called` by the server (\\\\files\\sql or /var/backups), `folder` on this worker."""
+
+    called: str
+    folder: Path
+
+    def device(self, name: str) -> str:
+        """What the server calls a file in it."""
+        sign = "\\" if "\\" in self.called else "/"
+        return f"{self.called.rstrip(sign)}{sign}{name}"
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file in it to read; raises OSError, also for a link or anything else that is no plain file."""
+        opened = os.open(self.folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            os.close(opened)
+            raise OSError(f"{name} is no plain file")
+        return os.fdopen(opened, "rb")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Whose attempt a backup on a share is: its set and its files carry this in their names, so that it is found again.
+
+    `owner` is the instance, `number` tells the attempts at one job apart; `began_at` is by our own clock.
+    """
+
+    owner: str
+    job: int
+    number: int
+    began_at: datetime
+
+    @property
+    def of_job(self) -> str:
+        return f"{self.owner}-{self.job}-"
+
+    def __str__(self) -> str:
+        return f"{self.of_job}{self.number}-{self.began_at.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+
+    @classmethod
+    def from_name(cls, said: str) -> Attempt | None:
+        """Read what `str` wrote; None for anything else."""
+        found = re.fullmatch(r"(.{1,60})-(\d{1,18})-(\d{1,18})-(\d{8}T\d{6})Z", said, re.ASCII)
+        if not found:
+            return None
+        owner, job, number, began = found.groups()
+        try:
+            return cls(owner, int(job), int(number), datetime.strptime(began, "%Y%m%dT%H%M%S").replace(tzinfo=UTC))
+        except ValueError:
+            return None
+
+
+@dataclass(frozen=True)
+class DatabaseOrder:
+    """Which backup of one database is to be taken. `compress` is left out where the edition cannot.
+
+    `of_secondary`: nothing is taken unless the server is a secondary of that very database (R-9.1). Without an
+    `attempt` nobody will look for it again.
+    """
+
+    database: str
+    kind: Kind = Kind.FULL
+    copy_only: bool = False
+    compress: bool = True
+    stripes: int = 1
+    of_secondary: bool = False
+    attempt: Attempt | None = None
+
+
+@dataclass(frozen=True)
+class SharedBackup:
+    """A backup that the server wrote whole: its facts, the names of its files in the share's folder, stripe by stripe.
+
+    `notes` are sentences worth showing beside it. `left_by`: the earlier attempt that it was taken by, None for one
+    taken just now.
+    """
+
+    facts: SetFacts
+    files: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    left_by: Attempt | None = None
 
 
 @dataclass(frozen=True)

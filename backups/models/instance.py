@@ -130,7 +130,7 @@ class Instance(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if kwargs.get("update_fields") is None:
-            self.next_backup_at = self.next_drill_at = None  # the timetables may have changed
+            self.next_backup_at = self.next_log_at = self.next_drill_at = None  # the timetables may have changed
         super().save(*args, **kwargs)
 
     @property

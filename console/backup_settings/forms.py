@@ -66,7 +66,12 @@ def why_no_logs_said(instance: Instance) -> str:
     """Return why no logs of an instance can be copied, in the language of the page; "" where they can (R-12.4)."""
     if why_no_logs(instance) is None:
         return ""
-    label = engine_of(instance.engine).capabilities.label
+    able = engine_of(instance.engine).capabilities
+    label = able.label
+    if instance.arrival == Arrival.TAKEN and able.takes_logs:
+        return gettext("%(name)s has no timetable for log backups; say how often, where it is described.") % {
+            "name": instance.name
+        }
     if instance.arrival == Arrival.TAKEN:
         return gettext("Farshore cannot receive the logs of %(engine)s yet.") % {"engine": label}
     return gettext("Farshore cannot find log backups of %(engine)s yet.") % {"engine": label}

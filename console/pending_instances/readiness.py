@@ -8,8 +8,8 @@ from datetime import datetime
 from django.db.models import Max, Q
 from django.utils.translation import gettext
 
-from backups.engines import engine_of
-from backups.models import Arrival, BackupSet, Instance, Kind
+from backups import default_backups
+from backups.models import BackupSet, Instance, Kind
 from backups.planning import DAY, STILL_ONLINE
 
 
@@ -37,7 +37,6 @@ def _newest_backups(
 
 
 def _consequence(instance: Instance) -> str:
-    takes = engine_of(instance.engine).capabilities.takes_backups and instance.arrival == Arrival.TAKEN
-    if takes:
+    if default_backups.can_take(instance):
         return gettext("No valid backup in the last 24 hours: a full backup runs first")
     return gettext("No full backup in the last 24 hours: nothing can be restored until the next one arrives")

@@ -176,6 +176,10 @@ class Run:
             return Message(3035, said)
         return None
 
+    def out_of_room(self) -> Wrong:
+        said = f"Write on '{self.order.devices[0]}' failed: 112(There is not enough space on the disk.)"
+        return self._terminated(Message(3202, said, state=2))
+
     def _terminated(self, why: Message) -> Wrong:
         return Wrong(why, Message(3013, f"{self.order.statement} is terminating abnormally."))
 
@@ -334,6 +338,8 @@ class Meter:
         return len(data)
 
     def _step(self) -> None:
+        if self.run.machine.room is not None and self.written > self.run.machine.room:
+            raise self.run.out_of_room()
         self.request.percent = min(100.0, 100 * self.written / self.total)
         if self.run.order.stats and self.request.percent >= self.told + self.run.order.stats:
             self.told = int(self.request.percent) // self.run.order.stats * self.run.order.stats

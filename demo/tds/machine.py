@@ -192,7 +192,9 @@ class Numbers:
 class SimulatedMachine:
     """One simulated SQL Server. `shares` maps how the server calls a folder to where it is on this machine.
 
-    `pace`: bytes a second that a backup writes, None for as fast as it can.
+    `pace`: bytes a second that a backup writes, None for as fast as it can. `room`: bytes that a share has left for a
+    backup, None for more than enough. `is_deaf`: it goes on with a backup whose client is gone, as a real server does
+    until it notices.
     """
 
     def __init__(
@@ -206,6 +208,8 @@ class SimulatedMachine:
     ) -> None:
         self.name, self.version, self.edition, self.time_zone, self.pace = name, version, edition, time_zone, pace
         self.free_bytes = 2**50
+        self.room: int | None = None
+        self.is_deaf = False
         self.routes_to: tuple[str, int] | None = None  # as a listener with read-only routing does
         self.accounts: dict[str, Account] = {}
         self.databases: dict[str, Database] = {}

@@ -306,6 +306,8 @@ class Conversation:
 
     def _is_interrupted(self) -> bool:
         """Whether something has arrived while a statement runs: an attention, or the end."""
+        if self.machine.is_deaf:
+            return False
         return bool(self._has_more() or select.select([self.sock], [], [], 0)[0])
 
     # Statements
@@ -348,7 +350,17 @@ class Conversation:
 
     def _back_up(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> None:
         order = order_from(sentence, given)
-        Run(self.machine, self.session, order, answer.say, self._is_interrupted).run()
+        Run(self.machine, self.session, order, self._telling(answer), self._is_interrupted).run()
+
+    def _telling(self, answer: Answer) -> Callable[[Message], None]:
+        def say(said: Message) -> None:
+            try:
+                answer.say(said)
+            except OSError:
+                if not self.machine.is_deaf:
+                    raise
+
+        return say
 
     def _restore(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> int | None:
         order = restoring.order_from(sentence, given)

@@ -29,8 +29,11 @@ def test_an_engine_offers_the_verbs_its_capabilities_promise(name):
     engine = engine_of(name)
     assert engine.capabilities.discovers_files == (engine.inspect is not None)
     if engine.capabilities.takes_backups:
-        assert engine.take_full is not None
+        assert (engine.take_full is not None) == engine.capabilities.whole_server
+        assert (engine.take_database is not None) == engine.capabilities.per_database
         assert engine.probe is not None
+    if engine.capabilities.takes_differentials or engine.capabilities.takes_logs:
+        assert engine.take_database is not None
     if engine.capabilities.incrementals_since:
         assert engine.take_incremental is not None and engine.capabilities.differential_label == "Incremental"
 

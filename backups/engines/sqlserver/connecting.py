@@ -19,6 +19,7 @@ from regions.refusals import Refusal
 
 ANSWER_SECONDS = 30  # one that answers nothing for so long is gone
 LONGEST_NAME = 128
+PROGRAM = "Farshore"
 TEXT = NVarCharType(4000)
 LOGIN_FAILED, DATABASE_CLOSED = 18456, 4060
 TLS_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
@@ -100,12 +101,15 @@ class Session:
 
 
 @contextmanager
-def session(connection: Connection) -> Iterator[Session]:
-    """Open a session for as long as it is needed; raises Refusal with the reason in words."""
+def session(connection: Connection, program: str = PROGRAM) -> Iterator[Session]:
+    """Open a session for as long as it is needed; raises Refusal with the reason in words.
+
+    The server shows it under the name `program`, by which it can be found again.
+    """
     check(connection)
     wire = _reached(connection)
     try:
-        driver = _logged_in(connection, wire)
+        driver = _logged_in(connection, wire, program)
         wire.is_in = True
         yield Session(connection, wire, driver)
     finally:
@@ -120,7 +124,7 @@ def _reached(connection: Connection) -> Wire:
         raise refusal_of_the_wire(str(error), connection) from error
 
 
-def _logged_in(connection: Connection, wire: Wire) -> Any:
+def _logged_in(connection: Connection, wire: Wire, program: str) -> Any:
     try:
         return pytds.connect(
             connection.host.replace("\\", ""),
@@ -129,7 +133,7 @@ def _logged_in(connection: Connection, wire: Wire) -> Any:
             password=connection.password,
             port=connection.port,
             autocommit=True,
-            appname="Farshore",
+            appname=program,
             login_timeout=0.001,  # it would only try again over the same wire, whose own time counts
             disable_connect_retry=True,
             sock=wire,

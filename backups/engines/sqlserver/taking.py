@@ -2,21 +2,22 @@
 
 The path is one that the server and this worker both see, each under its own name (`Share`). What was written is read
 back by its header and compared with what msdb says of it, so that a share that is not the same one is noticed at once.
+A backup of the log ends the log on the server: its file is never removed here once the server may have ended it.
 """
 
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack, suppress
+import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from backups.engines.facts import Connection, DatabaseStanding, Inspection, Kind, SetFacts
+from backups.engines.facts import Connection, DatabaseStanding, Inspection, Kind, SetFacts, Share, SharedBackup
+from backups.engines.facts import DatabaseOrder as Order
 from backups.engines.sqlserver import history
-from backups.engines.sqlserver.connecting import Session, quoted_name, session
+from backups.engines.sqlserver.connecting import PROGRAM, Session, quoted_name, session
 from backups.engines.sqlserver.reader import inspect
 from backups.engines.sqlserver.reconciling import differences
 from backups.engines.sqlserver.server import Look, databases_of, look, why_not
@@ -24,45 +25,12 @@ from backups.engines.sqlserver.watching import Progress, Stop, carry_out
 from regions.refusals import Refusal
 
 SUCCEEDED = 3014
+FAREWELL_SECONDS, LOOK_SECONDS = 5.0, 0.05
 MOST_STRIPES = 64
 ENDINGS = {Kind.FULL: "bak", Kind.DIFFERENTIAL: "dif", Kind.LOG: "trn"}
 SECONDARIES_TAKE_ALL_SINCE = 17  # 2025
+SESSIONS = "SELECT session_id, program_name FROM sys.dm_exec_sessions WHERE program_name LIKE 'Farshore %'"
 SEEN_ONLY_BY_MSDB = ("UnknownVersion", "UnknownKind", "UnknownLayout", "EncryptedHeader")
-
-
-@dataclass(frozen=True)
-class Share:
-    """One folder under two names: `called` by the server (\\\\files\\sql or /var/backups), `folder` on this worker."""
-
-    called: str
-    folder: Path
-
-    def device(self, name: str) -> str:
-        sign = "\\" if "\\" in self.called else "/"
-        return f"{self.called.rstrip(sign)}{sign}{name}"
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is to be taken. `compress` is left out where the edition cannot."""
-
-    database: str
-    kind: Kind = Kind.FULL
-    copy_only: bool = False
-    compress: bool = True
-    stripes: int = 1
-
-
-@dataclass(frozen=True)
-class TakenFiles:
-    """A backup that the server wrote whole: its facts, the names of its files in the share's folder, stripe by stripe.
-
-    `notes` are sentences worth showing beside it.
-    """
-
-    facts: SetFacts
-    files: tuple[str, ...]
-    notes: tuple[str, ...] = ()
 
 
 def take(
@@ -73,30 +41,33 @@ def take(
     progress: Progress | None = None,
     stop: Stop | None = None,
     seconds: float | None = None,
-) -> TakenFiles:
+) -> SharedBackup:
     """Let the server back up one database into the share.
 
-    Nothing was taken unless this returns: it raises Refusal with the reason in words (also when it took longer than
-    `seconds`), or Stopped when `stop` said so; then the server has given it up, and what it had written is removed.
+    Raises Refusal with the reason in words (also when it took longer than `seconds`), or Stopped when `stop` said so;
+    then the server has given it up, and what it had written is removed. Where that is not certain, because the server
+    had ended it just before or does not answer any more, the file stays: `outbox` finds it by its name.
     `progress(percent)` and `stop()` are called about twice a second. Safe to repeat: every backup has files of its own.
     """
-    if not share.folder.is_dir():
-        raise _not_shared(share, f"{share.folder} is no folder here")
-    with ExitStack() as stack:
-        watching = stack.enter_context(session(connection))
+    with session(connection) as watching:
         found = look(watching)
         why_not(found)
-        notes = _checked(watching, found, order)
-        plan = _planned(order, found)
-        taking = stack.enter_context(session(connection))
-        try:
-            _carry_out(taking, watching, plan, share, progress=progress, stop=stop, seconds=seconds)
-            remembered = _remembered(watching, plan)
-            facts = _facts_of(remembered, plan, share)
-        except BaseException:
-            _remove(plan, share)
-            raise
-    return TakenFiles(facts, plan.files, tuple(notes))
+        return take_watched(watching, found, order, share, progress=progress, stop=stop, seconds=seconds)
+
+
+def take_watched(watching: Session, found: Look, order: Order, share: Share, **asked: Any) -> SharedBackup:
+    """Do what `take` says, of a server that was looked at already."""
+    if not share.folder.is_dir():
+        raise not_shared(share, f"{share.folder} is no folder here")
+    notes = _checked(watching, found, order)
+    plan = _planned(order, found)
+    try:
+        with session(watching.connection, plan.program) as taking:
+            _carry_out(taking, watching, plan, share, **asked)
+    except BaseException:
+        _clear(watching, found, plan, share)
+        raise
+    return SharedBackup(_written(watching, plan, share), plan.files, tuple(notes))
 
 
 # ---- before anything is begun
@@ -112,6 +83,13 @@ def _checked(watching: Session, found: Look, order: Order) -> list[str]:
         )
     if refusal := why_not_take(database, order, found.major):
         raise refusal
+    if order.of_secondary and not database.is_secondary:
+        raise Refusal(
+            "NotASecondary",
+            f"The server given as the secondary is none of {database.name}.",
+            "Back up the primary, or make the database a part of the availability group.",
+            "secondary_host",
+        )
     if database.availability_group and not database.is_preferred:
         return [f"Taken on {found.name}, although the availability group prefers another replica for backups."]
     return []
@@ -158,25 +136,34 @@ def _why_not_there(database: DatabaseStanding, order: Order) -> Refusal | None:
 
 @dataclass(frozen=True)
 class Plan:
-    """One order with the names it goes by: the set's own in msdb, and those of its files."""
+    """One order with the names it goes by: the set's own in msdb, the session's, and those of its files."""
 
     order: Order
     name: str
+    program: str
     files: tuple[str, ...]
     compress: bool
 
 
 def _planned(order: Order, found: Look) -> Plan:
-    token = uuid4().hex[:12]
-    safe = re.sub(r"[^A-Za-z0-9_-]", "_", order.database)[:60]
-    stem = f"{safe}_{order.kind}_{datetime.now(UTC):%Y%m%d_%H%M%S}_{token}"
+    whose = str(order.attempt or uuid4().hex[:12])
+    stem = f"{safe_name(order.database)}_{order.kind}_{whose}"
     ending = ENDINGS[order.kind]
     if order.stripes == 1:
         files: tuple[str, ...] = (f"{stem}.{ending}",)
     else:
         files = tuple(f"{stem}_{number}of{order.stripes}.{ending}" for number in range(1, order.stripes + 1))
     compress = order.compress and "Express" not in found.edition
-    return Plan(order, f"Farshore {order.kind} {token}", files, compress)
+    return Plan(order, name_of_set(order.kind, whose), f"{PROGRAM} {whose}", files, compress)
+
+
+def safe_name(database: str) -> str:
+    """As much of a database's name as any file system takes."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", database)[:60]
+
+
+def name_of_set(kind: Kind, whose: str) -> str:
+    return f"Farshore {kind} {whose}"
 
 
 def statement_of(plan: Plan) -> str:
@@ -201,6 +188,15 @@ def _carry_out(taking: Session, watching: Session, plan: Plan, share: Share, **a
 # ---- afterwards
 
 
+def _written(watching: Session, plan: Plan, share: Share) -> SetFacts:
+    remembered = _remembered(watching, plan)
+    try:
+        return facts_of(remembered, plan.files, share)
+    except AnotherSet:
+        _remove(plan, share)
+        raise
+
+
 def _remembered(watching: Session, plan: Plan) -> history.HistorySet:
     found = history.set_named(watching, plan.name, plan.order.database)
     if not found:
@@ -212,27 +208,37 @@ def _remembered(watching: Session, plan: Plan) -> history.HistorySet:
     return found
 
 
-def _facts_of(remembered: history.HistorySet, plan: Plan, share: Share) -> SetFacts:
-    """Return what the files say of themselves, once msdb agrees; what msdb says where they cannot be read."""
+class AnotherSet(Refusal):
+    """What lies under this name is another backup: the one that the server wrote is not there."""
+
+
+def facts_of(remembered: history.HistorySet, files: tuple[str, ...], share: Share) -> SetFacts:
+    """Return what the files say of themselves, once msdb agrees; what msdb says where they cannot be read.
+
+    Raises Refusal where they are not what the server wrote.
+    """
     facts = None
-    for sequence, file in enumerate(plan.files, 1):
-        inspection = _inspected(share, file)
+    for sequence, file in enumerate(files, 1):
+        inspection = inspected(share, file)
         if inspection.refusal and inspection.refusal.code in SEEN_ONLY_BY_MSDB:
             facts = facts or remembered.facts
             continue
         if inspection.refusal:
-            raise _not_shared(share, f"{file}: {inspection.refusal.sentence}")
+            raise not_shared(share, f"{file}: {inspection.refusal.sentence}")
         read = inspection.sets[0]
+        if read.set_guid != remembered.facts.set_guid:
+            raise not_shared(share, f"{file} is not what the server wrote (another set)", AnotherSet)
         fields = differences(remembered.facts, read)
-        if fields or read.set_guid != remembered.facts.set_guid or read.family_sequence != sequence:
-            raise _not_shared(share, f"{file} is not what the server wrote ({', '.join(fields) or 'another set'})")
+        if fields or read.family_sequence != sequence:
+            raise not_shared(share, f"{file} is not what the server wrote ({', '.join(fields) or 'another stripe'})")
         facts = facts or read
-    return replace(facts, family_count=len(plan.files))
+    return replace(facts, family_count=len(files))
 
 
-def _inspected(share: Share, name: str) -> Inspection:
+def inspected(share: Share, name: str) -> Inspection:
+    """Read a file in the share by its own header; raises Refusal when it cannot be read here."""
     try:
-        with open(share.folder / name, "rb") as file:
+        with share.open(name) as file:
             size = file.seek(0, 2)
 
             def read(offset: int, length: int) -> bytes:
@@ -241,19 +247,53 @@ def _inspected(share: Share, name: str) -> Inspection:
 
             return inspect(read, size)
     except OSError as error:
-        raise _not_shared(share, f"{name} cannot be read here: {error.strerror}") from error
+        raise not_shared(share, f"{name} cannot be read here: {error.strerror or error}") from error
 
 
-def _not_shared(share: Share, why: str) -> Refusal:
-    return Refusal(
+def not_shared(share: Share, why: str, kind: type[Refusal] = Refusal) -> Refusal:
+    return kind(
         "NotShared",
         f"What the server writes to {share.called} is not what this worker sees in its folder: {why}.",
         "Mount the same share for both, and let this worker read it.",
     )
 
 
+def _clear(watching: Session, found: Look, plan: Plan, share: Share) -> None:
+    """Leave nothing behind of a backup that was not taken; what the server may have ended after all stays."""
+    with suppress(Refusal):
+        if not plan.order.attempt and not _is_whole(plan, share):
+            _remove(plan, share)  # nobody will look for it again
+            return
+        is_over = found.sees_requests and has_ended(watching, plan.program, FAREWELL_SECONDS)
+        if is_over and not history.set_named(watching, plan.name, plan.order.database):
+            _remove(plan, share)
+
+
+def has_ended(watching: Session, program: str, seconds: float) -> bool:
+    """Wait until the server has no session of this name any more; it takes a moment to see that one is gone."""
+    until = time.monotonic() + seconds
+    while sessions_of(watching, program):
+        if time.monotonic() > until:
+            return False
+        time.sleep(LOOK_SECONDS)
+    return True
+
+
+def _is_whole(plan: Plan, share: Share) -> bool:
+    try:
+        return all(not inspected(share, name).refusal for name in plan.files)
+    except Refusal:
+        return False
+
+
+def sessions_of(watching: Session, program: str) -> list[int]:
+    """Return the sessions whose program's name begins so; all are seen only with VIEW SERVER STATE."""
+    rows = watching.ask(SESSIONS)
+    return [row["session_id"] for row in rows if (row["program_name"] or "").startswith(program)]
+
+
 def _remove(plan: Plan, share: Share) -> None:
-    """Leave nothing behind of a backup that was not taken; these names are nobody else's."""
+    """These names are nobody else's."""
     for name in plan.files:
         with suppress(OSError):
             (share.folder / name).unlink(missing_ok=True)

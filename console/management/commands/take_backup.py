@@ -23,4 +23,4 @@ class Command(BaseCommand):
         die_with_parent()
         row = BackupJob.objects.select_related("instance__region").filter(pk=job, fence=fence, state="running").first()
         if row:
-            default_backups.take(row)
+            default_backups.take_and_go_on(row)

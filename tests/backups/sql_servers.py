@@ -1,0 +1,106 @@
+"""A simulated SQL Server that Farshore takes backups of: on a real socket, with a share that both sides see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from backups import default_backups, fleet, planning
+from backups.models import Arrival, BackupJob, BackupSet, Instance
+from demo.tds import SimulatedMachine, SimulatedServer
+from regions import clock
+from tests.backups.world import SOURCE, World
+
+CALLED, PASSWORD = "\\\\files\\sql", "pä]ss'wörd ☂"
+
+
+@dataclass
+class Fixture:
+    """One simulated server and what a worker of its region does about it."""
+
+    world: World
+    machine: SimulatedMachine
+    server: SimulatedServer
+    folder: Path
+    others: list[SimulatedServer] = field(default_factory=list)
+
+    def describe(self, **more: Any) -> Instance:
+        """Return an unsaved instance that is this server."""
+        self.world.store(SOURCE)
+        given = {
+            "name": "sql",
+            "group": self.world.group,
+            "region_id": SOURCE,
+            "engine": "sqlserver",
+            "arrival": Arrival.TAKEN,
+            "host": "127.0.0.1",
+            "port": self.server.port,
+            "username": "farshore",
+            "share_called": CALLED,
+            "share_folder": str(self.folder),
+            "is_simulation": True,
+        }
+        return Instance(**given | more)
+
+    def add(self, **more: Any) -> Instance:
+        return fleet.add(self.describe(**more), PASSWORD, self.world.by)
+
+    def names(self) -> list[str]:
+        """What lies in the share, without the instance's mark."""
+        return sorted(path.name for path in self.folder.iterdir() if not path.name.startswith("."))
+
+    def work(self, database: str = "Orders") -> None:
+        self.machine.database(database).work()
+
+    def secondary(self, of: str = "Orders") -> SimulatedMachine:
+        """Begin another server that is a secondary of one database, and sees the same share."""
+        mine, other = self.machine.database(of), SimulatedMachine("SQL-SIM-2")
+        mine.group = mine.group or uuid4()
+        other.login("farshore", PASSWORD)
+        other.share(CALLED, self.folder)
+        theirs = other.add(of, group=mine.group, is_primary=False, family_guid=mine.family_guid)
+        theirs.reached, theirs.logged, theirs.base, theirs.chain_start = (
+            mine.reached,
+            mine.logged,
+            mine.base,
+            mine.chain_start,
+        )
+        self.others.append(SimulatedServer(other).__enter__())
+        return other
+
+
+@contextmanager
+def running(world: World) -> Iterator[Fixture]:
+    folder = world.folder / "share"
+    folder.mkdir()
+    machine = SimulatedMachine("SQL-SIM-1")
+    machine.login("farshore", PASSWORD)
+    machine.share(CALLED, folder)
+    machine.add("Orders", pages=8)
+    with SimulatedServer(machine) as server:
+        found = Fixture(world, machine, server, folder)
+        try:
+            yield found
+        finally:
+            for other in found.others:
+                other.die()
+
+
+def take_all(region: str = SOURCE) -> list[BackupSet]:
+    """Do what a region's worker would until no backup is due; returns the sets, the oldest first."""
+    before = set(BackupSet.objects.values_list("pk", flat=True))
+    while job := default_backups.claim(region):
+        default_backups.take(job)
+    planning.weigh_due()
+    return list(BackupSet.objects.exclude(pk__in=before).order_by("pk"))
+
+
+def make_due(**changes: Any) -> None:
+    """The moment has come for whatever waits."""
+    BackupJob.objects.filter(state=BackupJob.State.QUEUED).update(due_at=clock.now())
+    if changes:
+        Instance.objects.update(**changes)

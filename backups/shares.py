@@ -86,6 +86,8 @@ def _check_folder(said: str) -> None:
     real = Path(os.path.realpath(folder))
     if real != Path(os.path.normpath(folder)):
         raise _refused(f"{folder} leads elsewhere, through a link.", f"Enter the folder itself: {real}.")
+    if real.is_relative_to(Path(settings.FARSHORE_DATA).resolve() / "demo"):
+        return  # the demonstration's own server lives there
     for place, what in _taken_places():
         if real.is_relative_to(place) or place.is_relative_to(real):
             raise _refused(f"{folder} and {what} lie one within the other.", "Use a folder that serves nothing else.")

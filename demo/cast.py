@@ -36,13 +36,14 @@ class Past:
 
 @dataclass(frozen=True)
 class Actor:
-    """One instance. `to`: where its backups go, "" while it is not set up; `more`: columns that differ."""
+    """One instance. `to`: where its backups go, "" while it is not set up, `logs` too; `more`: columns that differ."""
 
     name: str
     region: str
     group: str
     to: str = ""
     days: int = 7
+    logs: bool = False
     engine: str = "sqlserver"
     past: Past | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
@@ -73,6 +74,15 @@ POSTGRESQL = Actor(
     to=SHANGHAI,
     engine="postgresql",
     more={"engine_version": "", "prefixes": [], "arrival": Arrival.TAKEN, "is_simulation": False},
+)
+
+TREASURY = Actor(
+    "treasury",
+    HANGZHOU,
+    PAYMENTS,
+    to=SHANGHAI,
+    logs=True,
+    more={"engine_version": "", "prefixes": [], "arrival": Arrival.TAKEN, "log_every_minutes": 5},
 )
 
 ACTORS = (
@@ -113,4 +123,4 @@ ACTORS = (
 
 
 def named(name: str) -> Actor:
-    return next(actor for actor in (POSTGRESQL, *ACTORS) if actor.name == name)
+    return next(actor for actor in (POSTGRESQL, TREASURY, *ACTORS) if actor.name == name)

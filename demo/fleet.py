@@ -26,7 +26,7 @@ def prepare(data: Path) -> None:
     by = administrator()
     for region_id in cast.REGIONS:
         attach(region_id, folder_of(data, region_id), by)
-    for actor in (cast.POSTGRESQL, *cast.ACTORS):
+    for actor in (cast.POSTGRESQL, cast.TREASURY, *cast.ACTORS):
         accept(actor, by)
     for actor in cast.ACTORS:
         bring_in(actor, data, by)
@@ -100,5 +100,5 @@ def add(actor: Actor, by: By, password: str = "", **more: object) -> Instance:
 def enable(instance: Instance, actor: Actor, by: By) -> None:
     """Enable cross-region backup the first time; what a person made of it since stays as it is."""
     if not instance.policies.exists():
-        wanted = policies.Settings(True, actor.days, actor.to)
+        wanted = policies.Settings(True, actor.days, actor.to, actor.logs)
         policies.apply(instance, wanted, by, standing_of=by)

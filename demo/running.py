@@ -13,10 +13,11 @@ from django.db import Error as DatabaseError
 from django.db import connection
 
 from backups.events import By
-from demo import fleet
+from demo import cast, fleet, sqlserver_server
 from demo.history import Stories
 from demo.postgresql import Shop
 from demo.sqlserver_job import Jobs
+from demo.sqlserver_server import DemoServer
 from regions.refusals import Refusal
 
 log = logging.getLogger(__name__)
@@ -24,28 +25,33 @@ STEP_SECONDS = 2
 
 
 def run(data: Path, stop: Event) -> None:
-    """Run the PostgreSQL server, the SQL Server jobs and the stories; call it from the main thread."""
+    """Run the servers, the SQL Server jobs and the stories; call it from the main thread."""
     with only_one(data / "demo"):
         fleet.prepare(data)
         by, shop, jobs = fleet.administrator(), Shop(data), Jobs(data / "demo", stop)
+        treasury = DemoServer(sqlserver_server.TREASURY, data)
         writing = Thread(target=jobs.run, name="sqlserver-jobs")
         try:
             shop.start()
+            treasury.start()
             writing.start()
             shop.join(by)
-            live(shop, by, stop)
+            treasury.join(cast.TREASURY, by)
+            live(shop, treasury, by, stop)
         finally:
             stop.set()
             if writing.ident:
                 writing.join()
+            treasury.stop()
             shop.stop()
 
 
-def live(shop: Shop, by: By, stop: Event) -> None:
+def live(shop: Shop, treasury: DemoServer, by: By, stop: Event) -> None:
     stories = Stories(by)
     while not stop.wait(STEP_SECONDS):
         shop.keep_running()
         shop.change()
+        treasury.work()
         try:
             stories.advance()
         except DatabaseError as error:  # the catalogue restarts; the next step goes on

@@ -11,8 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from backups.events import By
+from backups.models import Instance
 from console.runtime import ports
 from console.runtime.places import write_private
+from demo import fleet
+from demo.cast import Actor
 from demo.tds.machine import SIMPLE, SimulatedMachine
 from demo.tds.remembering import keep, recall
 from demo.tds.serving import SimulatedServer
@@ -40,6 +44,9 @@ class Role:
     def share(self) -> str:
         """How the server calls its share."""
         return f"\\\\{self.server}\\backup"
+
+
+TREASURY = Role("treasury", {"Treasury": 6, "Payroll": 2, "Sessions": 1}, simple=("Sessions",))
 
 
 class DemoServer:
@@ -82,6 +89,17 @@ class DemoServer:
         self.machine.login(LOGIN, password)
         keep(self.machine, self._kept)
         return password
+
+    def join(self, actor: Actor, by: By) -> None:
+        """Add the server to the fleet and enable its cross-region backup, the first time."""
+        instance = fleet.instance_of(actor)
+        if instance is None:
+            reach = {"host": HERE, "port": self.port, "username": LOGIN, "tls": "disable"}
+            share = {"share_called": self.role.share, "share_folder": str(self.share_folder)}
+            instance = fleet.add(actor, by, self.let_in(), **reach, **share)
+        elif instance.port != self.port:  # another program has the one of last time
+            Instance.objects.filter(pk=instance.pk).update(port=self.port)
+        fleet.enable(instance, actor, by)
 
     def work(self) -> None:
         """Something is written to every database, and all of it is kept."""

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 
+from backups import default_backups, planning, replication
 from backups.engines import engine_of
 from backups.engines.facts import Connection, Kind
 from backups.engines.sqlserver.history import read_history
 from backups.engines.sqlserver.taking import Order, Share, take
+from backups.models import Copy, CopyState, Instance
+from demo import cast, fleet, sqlserver_server
 from demo.sqlserver_server import HERE, LOGIN, DemoServer, Role
+from regions import clock
 
 ROLE = Role("treasury", {"Treasury": 0.5, "Sessions": 0.25}, simple=("Sessions",))
 
@@ -50,3 +56,40 @@ def test_after_a_restart_it_remembers_its_backups_and_its_log_goes_on(server: De
         assert log.first_position == full.first_position and log.last_position == reached_before
     finally:
         again.stop()
+
+
+def test_it_joins_the_fleet_once_and_its_backups_cross_with_their_logs(db: None, tmp_path: Path, settings: Any) -> None:
+    settings.FARSHORE_DATA = tmp_path
+    User.objects.create_superuser("admin", "admin@example.com", "open sesame")
+    by = fleet.administrator()
+    for region in (cast.HANGZHOU, cast.SHANGHAI):
+        fleet.attach(region, fleet.folder_of(tmp_path, region), by)
+    fleet.accept(cast.TREASURY, by)
+    demo = DemoServer(sqlserver_server.TREASURY, tmp_path)
+    demo.start()
+    try:
+        for _ in range(2):
+            demo.join(cast.TREASURY, by)
+        take_what_is_due()
+        demo.work()
+        Instance.objects.update(next_log_at=clock.now())
+        default_backups.ask_logs_by_timetable()
+        take_what_is_due()
+    finally:
+        demo.stop()
+    planning.weigh_due()
+    while copy := replication.claim(cast.SHANGHAI):
+        replication.carry_slice(copy)
+    instance = Instance.objects.get(is_simulation=True)
+    arrived = Copy.objects.filter(state=CopyState.COMPLETED).values_list("set__database", "set__kind")
+    logs = [(name, "log") for name in ("Payroll", "Treasury")]
+    assert sorted(arrived) == sorted([*((name, "full") for name in ("Payroll", "Sessions", "Treasury")), *logs])
+    assert set(Copy.objects.values_list("verification", flat=True)) == {"structure"}, "compressed"
+    assert instance.engine_version.startswith("15.0") and not list(demo.share_folder.glob("*.bak"))
+
+
+def take_what_is_due() -> None:
+    while job := default_backups.claim(cast.HANGZHOU):
+        default_backups.take(job)
+        job.refresh_from_db()
+        assert job.state == job.State.SUCCEEDED, job.error

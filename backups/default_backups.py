@@ -28,6 +28,7 @@ from backups import (
     presence,
     reaching,
     secondaries,
+    server_scripts,
     shares,
     standings,
     timetable,
@@ -408,6 +409,8 @@ def _attempt(job: BackupJob, beat: Heartbeat, note: str = "") -> BackupSet:
     found = _record(job, store, stored, taken, sent, flat[0])
     if taken.shared:
         shares.remove(job.instance, taken.shared)  # only now that nothing can be lost any more
+    if found.kind == Kind.FULL:
+        server_scripts.record_if_due(job.instance)
     return found
 
 

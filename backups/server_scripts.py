@@ -41,6 +41,8 @@ def record_quietly(instance: Instance) -> None:
         record(instance)
     except Refusal as refusal:
         log.warning("script not recorded", extra={"instance": instance.code, "reason": str(refusal)})
+    except Exception:  # an answer that nobody has thought of
+        log.exception("script not recorded", extra={"instance": instance.code})
 
 
 def record(instance: Instance) -> ServerScript:

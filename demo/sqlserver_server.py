@@ -9,6 +9,7 @@ import logging
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 from backups.events import By
@@ -17,7 +18,7 @@ from console.runtime import ports
 from console.runtime.places import write_private
 from demo import fleet
 from demo.cast import Actor
-from demo.tds.machine import SIMPLE, SimulatedMachine
+from demo.tds.machine import SIMPLE, Job, Principal, SimulatedMachine
 from demo.tds.remembering import keep, recall
 from demo.tds.serving import SimulatedServer
 
@@ -69,11 +70,19 @@ class DemoServer:
             for name, mib in self.role.databases.items():
                 model = {"recovery_model": SIMPLE} if name in self.role.simple else {}
                 self.machine.add(name, pages=int(mib * PAGES_A_MIB), **model)
+            self._furnish()
         self.machine.share(self.role.share, self.share_folder)
         port = self._free_port()
         self.server = SimulatedServer(self.machine, address=HERE, port=port)
         self.server.__enter__()
         write_private(self._port, f"{port}\n")
+
+    def _furnish(self) -> None:
+        """What stands beside the databases of any server: a login of the application, and a job."""
+        name = self.role.name
+        clerk = Principal(f"{name}_app", sha256(name.encode()).digest()[:16], password_hash=b"\x02\x00" + bytes(68))
+        self.machine.beside.principals.append(clerk)
+        self.machine.beside.jobs.append(Job(f"Nightly {name} report", f"EXEC dbo.Report @of = N'{name}'"))
 
     def _free_port(self) -> int:
         """The one of last time, for that is where the fleet knows it; else another."""

@@ -85,6 +85,7 @@ def test_it_joins_the_fleet_once_and_its_backups_cross_with_their_logs(db: None,
     logs = [(name, "log") for name in ("Payroll", "Treasury")]
     assert sorted(arrived) == sorted([*((name, "full") for name in ("Payroll", "Sessions", "Treasury")), *logs])
     assert set(Copy.objects.values_list("verification", flat=True)) == {"structure"}, "compressed"
+    assert instance.scripts.get().names["job"] == ["Nightly treasury report"]
     assert instance.engine_version.startswith("15.0") and not list(demo.share_folder.glob("*.bak"))
 
 

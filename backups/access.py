@@ -94,7 +94,9 @@ def copies_for(user: Any) -> QuerySet[Copy]:
 def restores_for(user: Any) -> QuerySet[Restore]:
     """Return the restores of the user's instances, the newest first."""
     found = Restore.objects.filter(instance__group__in=groups_for(user))
-    return found.select_related("instance__group", "region", "set", "asked_by", "result", "onto").order_by("-pk")
+    return found.select_related("instance__group", "region", "set", "asked_by", "result", "onto", "landing").order_by(
+        "-pk"
+    )
 
 
 def restore_for(user: Any, code: str, *roles: str) -> Restore:

@@ -17,6 +17,7 @@ from backups.models import (
     DrillQuery,
     Event,
     Instance,
+    LandingServer,
     Membership,
     ResourceGroup,
     Restore,
@@ -94,7 +95,9 @@ def copies_for(user: Any) -> QuerySet[Copy]:
 def restores_for(user: Any) -> QuerySet[Restore]:
     """Return the restores of the user's instances, the newest first."""
     found = Restore.objects.filter(instance__group__in=groups_for(user))
-    return found.select_related("instance__group", "region", "set", "asked_by", "result", "onto").order_by("-pk")
+    return found.select_related("instance__group", "region", "set", "asked_by", "result", "onto", "landing").order_by(
+        "-pk"
+    )
 
 
 def restore_for(user: Any, code: str, *roles: str) -> Restore:
@@ -105,6 +108,19 @@ def restore_for(user: Any, code: str, *roles: str) -> Restore:
     if roles:
         require(user, restore.instance, *roles)
     return restore
+
+
+def landing_servers_for(user: Any) -> QuerySet[LandingServer]:
+    """Return the landing servers that the user's groups were granted; all of them for who runs the installation."""
+    found = LandingServer.objects.select_related("region")
+    return found if sees_all(user) else found.filter(groups__in=groups_for(user)).distinct()
+
+
+def landing_server_for(user: Any, code: str) -> LandingServer:
+    found = landing_servers_for(user).filter(code=code).first()
+    if found is None:
+        raise Http404("No such landing server.")
+    return found
 
 
 def drill_for(user: Any, pk: int) -> Drill:

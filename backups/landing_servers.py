@@ -48,6 +48,16 @@ def offering() -> dict[str, Engine]:
     return {name: engine for name, engine in ENGINES.items() if engine.restore_database is not None}
 
 
+def label_of(row: LandingServer) -> str:
+    return engine_of(row.engine).capabilities.label
+
+
+def script_for(engine: str, login: str = "farshore", version: str = "") -> str:
+    """Return what an administrator runs there to let Farshore in with no more rights than a restore takes."""
+    major = version.partition(".")[0]
+    return engine_of(engine).login_script(login, (), major=int(major) if major.isdecimal() else 0, restores=True)
+
+
 # ---- registering
 
 

@@ -6,6 +6,7 @@ Only ever read, from exactly the objects that were recorded, and held against th
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from backups.engines.facts import Kind, Method, SetFacts, Source
@@ -25,11 +26,8 @@ def of_copy(copy: Copy, *, through: Through | None = None, is_compared: bool = T
     """
     carried = [place.transfer for place in copy.copied_files.select_related("transfer").order_by("pk")]
     transfer = _only(copy.set, carried)
-    parts = [
-        Part(number=part.number, offset=part.offset, size=part.size, sha256=part.sha256)
-        for part in transfer.parts.order_by("number")
-    ]
-    return Source(facts_of(copy.set), lambda: _open_transfer(copy, transfer, parts if is_compared else [], through))
+    parts = _proven(transfer) if is_compared else []
+    return Source(facts_of(copy.set), lambda: _open_transfer(copy, transfer, parts, through))
 
 
 def of_default_backup(found: BackupSet) -> Source:
@@ -39,10 +37,50 @@ def of_default_backup(found: BackupSet) -> Source:
     return Source(facts_of(found), lambda: _open_file(file, _parts_of(sizes)))
 
 
+@dataclass(frozen=True)
+class Piece:
+    """One file that a set lies in, whole or as one of its stripes. Sets that were appended to one file share it: then
+    their pieces have one `key`."""
+
+    key: str
+    size: int
+    open: Callable[[], BinaryIO]
+
+
+def pieces_of(found: BackupSet, copy: Copy | None) -> tuple[SetFacts, list[Piece]]:
+    """Return a set, as it lies in its files, and those files stripe by stripe: of its copy, or (None) at its source."""
+    places = list(found.set_files.select_related("file__store__region").order_by("family_sequence"))
+    if copy:
+        transfers = {one.file_id: one.transfer for one in copy.copied_files.select_related("transfer")}
+        pieces = [_carried(copy, transfers[place.file_id]) for place in places]
+    else:
+        pieces = [_at_source(place.file) for place in places]
+    return replace(facts_of(found), position=places[0].position, family_count=len(places)), pieces
+
+
+def _carried(copy: Copy, transfer: Transfer) -> Piece:
+    return Piece(
+        f"transfer {transfer.pk}", transfer.size, lambda: _open_transfer(copy, transfer, _proven(transfer), None)
+    )
+
+
+def _at_source(file: BackupFile) -> Piece:
+    sizes = file.integrity.get("parts") or []
+    return Piece(f"file {file.pk}", file.size, lambda: _open_file(file, _parts_of(sizes)))
+
+
 def _only(found: BackupSet, files: list) -> BackupFile | Transfer:
     if len(files) != 1:
         raise Refusal("Stripes", f"{found} lies in {len(files)} files; only its own engine can join them.", "", "set")
     return files[0]
+
+
+def _proven(transfer: Transfer) -> list[Part]:
+    """Return the parts as they were read back."""
+    return [
+        Part(number=part.number, offset=part.offset, size=part.size, sha256=part.sha256)
+        for part in transfer.parts.order_by("number")
+    ]
 
 
 def _open_transfer(copy: Copy, transfer: Transfer, parts: list[Part], through: Through | None) -> BinaryIO:

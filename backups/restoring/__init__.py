@@ -4,7 +4,10 @@ checking   what a restore would take and what speaks against it; changes nothing
 asking     a restore is asked for, cancelled, removed
 onto       what speaks against restoring onto an instance that is there (R-2.3)
 agreeing   the second person agrees; what was replaced is let go
+on_landing what speaks against restoring a database onto a landing server
 holding    the worker's part: claim, build, hold the running server, bring it back after a kill
+landed     the worker's part on a landing server: files into its share, a database out of them, nothing to hold
+attempts   what both have in common: how an attempt is given up, failed and ended
 replacing  the new server takes the place of the old one, which can come back
 """
 
@@ -14,6 +17,7 @@ from backups.restoring.agreeing import agree, confirm, lapse, why_not_agree
 from backups.restoring.asking import (
     Outcome,
     ask,
+    ask_databases,
     ask_many,
     cancel,
     connection_words,
@@ -26,6 +30,7 @@ from backups.restoring.checking import Preview, checks, free_name
 from backups.restoring.choosing import chain_at_source
 from backups.restoring.holding import claim, regions_with_work, run
 from backups.restoring.landing import Landing, announce, landing_of
+from backups.restoring.on_landing import free_name as free_database_name
 from backups.restoring.onto import aside_of, why_not_original
 from backups.restoring.pins import keep_pins
 from backups.restoring.places import tidy
@@ -40,6 +45,7 @@ __all__ = [
     "announce",
     "aside_of",
     "ask",
+    "ask_databases",
     "ask_many",
     "cancel",
     "chain_at_source",
@@ -47,6 +53,7 @@ __all__ = [
     "claim",
     "confirm",
     "connection_words",
+    "free_database_name",
     "free_name",
     "identity_of",
     "keep_pins",

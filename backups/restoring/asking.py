@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from django.db import transaction
 
 from backups import bell, events, service_role
 from backups.events import By
-from backups.models import BackupFile, BackupSet, Copy, CopyState, Instance, ResourceGroup, Restore, RestoreSource
+from backups.models import (
+    BackupFile,
+    BackupSet,
+    Copy,
+    CopyState,
+    Instance,
+    LandingServer,
+    ResourceGroup,
+    Restore,
+    RestoreSource,
+)
 from backups.policy_settings import Refusals
 from backups.restoring import agreeing, pins
-from backups.restoring.checking import free_name, preview_of, why_not_name
+from backups.restoring.checking import free_name, preview_of, why_not_called
 from backups.restoring.choosing import Choice, Wanted
 from backups.restoring.onto import why_not_original
 from regions import clock, secrets
@@ -23,7 +33,8 @@ from regions.refusals import Refusal
 
 State = Restore.State
 NOT_FOR_LONG = "The backups changed while this was asked for."
-STAGES = ("unpack", "replay", "start", "check", "count", "replace")
+STAGES_OF_LANDED = ("download", "full", "differential", "log", "recover")
+STAGES = (*STAGES_OF_LANDED, "unpack", "replay", "start", "check", "count", "replace")
 
 
 @dataclass(frozen=True)
@@ -54,15 +65,16 @@ def ask(
     default_set: BackupSet | None = None,
     at_source: bool = False,
     onto: Instance | None = None,
+    landing: LandingServer | None = None,
     batch: str = "",
 ) -> Restore:
-    """Ask for a new server (see `choosing.Wanted`); raises Refusals with everything that speaks against it.
+    """Ask for a new server, or a database on a landing server; raises Refusals with everything that speaks against it.
 
-    Copies restore in the region where they lie, a default backup in the source region (R-2.3). From here until it is
-    over nothing it reads is deleted. `onto` an instance that is there, `name` is what was typed in for its name, and it
-    waits for a second person (`agree`).
+    What is asked for is told as in `choosing.Wanted`. Copies restore in the region where they lie, a default backup in
+    the source region (R-2.3). From here until it is over nothing it reads is deleted. `onto` an instance that is there,
+    `name` is what was typed in for its name, and it waits for a second person (`agree`).
     """
-    wanted = Wanted(instance, store, database, until, copy, default_set, at_source, onto)
+    wanted = Wanted(instance, store, database, until, copy, default_set, at_source, onto, landing)
     name = name if onto else name.strip()
     preview, choice = preview_of(wanted, name or " ")
     refusals = [*preview.refusals, *(_nobody(by) if onto else [])]
@@ -70,7 +82,9 @@ def ask(
         raise Refusals(refusals)
     with transaction.atomic():
         ResourceGroup.objects.select_for_update(no_key=True).get(pk=instance.group_id)  # two who want one name
-        if refusals := [*(why_not_original(onto) if onto else why_not_name(instance, name)), *_lost(choice)]:
+        if landing:
+            LandingServer.objects.select_for_update(no_key=True).get(pk=landing.pk)  # of whatever groups they are
+        if refusals := [*(why_not_original(onto) if onto else why_not_called(wanted, name)), *_lost(choice)]:
             raise Refusals(refusals)
         return _queue(wanted, choice, name, by, batch)
 
@@ -116,6 +130,8 @@ def _queue(wanted: Wanted, choice: Choice, name: str, by: By, batch: str) -> Res
         until=wanted.until,
         name=name,
         onto=wanted.onto,
+        landing=wanted.landing,
+        landed_as=name if wanted.landing else "",
         state=State.WAITING if wanted.onto else State.QUEUED,
         asked_by=by.user,
         asked_at=at,
@@ -129,6 +145,7 @@ def _queue(wanted: Wanted, choice: Choice, name: str, by: By, batch: str) -> Res
     pins.pin(restore, choice.copies, at)
     moment = f"as of {choice.restored_until:%Y-%m-%d %H:%M:%S} UTC"
     where = f"onto {name} itself" if wanted.onto else f"into {name}"
+    where += f" on {wanted.landing.name}" if wanted.landing else ""
     said = f"A restore of {wanted.instance.name} {moment} {where} in {choice.region} was asked for."
     _record("asked", said, restore, by, sources=len(choice.sources))
     if wanted.onto:
@@ -164,13 +181,43 @@ def ask_many(
     return outcomes
 
 
+def ask_databases(
+    instance: Instance,
+    by: By,
+    *,
+    landing: LandingServer,
+    names: Mapping[str, str],
+    until: datetime | None = None,
+    store: Store | None = None,
+    at_source: bool = False,
+    batch: str = "",
+) -> list[Restore]:
+    """Ask for several databases of an instance on a landing server, to one moment (None: the newest of each).
+
+    `names`: database -> what it is called there. All are asked for or none is: raises Refusals with what speaks
+    against any of them.
+    """
+    common = {"landing": landing, "until": until, "store": store, "at_source": at_source}
+    restores, refusals, batch = [], [], batch or str(uuid.uuid4())
+    with transaction.atomic():
+        for database, name in names.items():
+            try:
+                restores.append(ask(instance, by, name=name, database=database, batch=batch, **common))
+            except Refusals as refused:
+                refusals += [replace(one, sentence=f"{database}: {one.sentence}") for one in refused.items]
+        if refusals:
+            raise Refusals(refusals)
+    return restores
+
+
 # ---- ending
 
 
 def cancel(restore: Restore, by: By) -> None:
     """Give up a restore that is not ready yet: its worker stops the engine, proves it and leaves nothing.
 
-    One that no worker has is over at once. Safe to repeat; raises Refusal when it is ready, or over.
+    One that no worker has, and that left nothing on a landing server, is over at once. Safe to repeat; raises Refusal
+    when it is ready, or over.
     """
     with transaction.atomic():
         row = _locked(restore)
@@ -180,7 +227,7 @@ def cancel(restore: Restore, by: By) -> None:
             raise Refusal("RestoreOver", f"The restore is {row.get_state_display().lower()}.", "")
         if row.cancel_asked_at:
             return
-        if row.state in (State.WAITING, State.QUEUED):
+        if row.state in (State.WAITING, State.QUEUED) and not (row.landing_id and row.folder):
             at = clock.now()
             Restore.objects.filter(pk=row.pk).update(state=State.CANCELLED, cancel_asked_at=at, finished_at=at)
             pins.release(row)
@@ -193,8 +240,8 @@ def cancel(restore: Restore, by: By) -> None:
 
 
 def remove(restore: Restore, by: By) -> None:
-    """Stop the restored server and discard it, bytes and all; the row stays. The instance it became is released; or,
-    where it took the place of a server that is still kept aside, is that one again.
+    """Stop the restored server and discard it, bytes and all, or drop the restored database; the row stays. The
+    instance it became is released; or, where it took the place of a server that is still kept aside, is that one again.
 
     Safe to repeat; the worker that holds it does it within seconds. Raises Refusal when there is no such server.
     """
@@ -207,7 +254,8 @@ def remove(restore: Restore, by: By) -> None:
         if row.cancel_asked_at:
             return
         _mark(row)
-        _record("remove_asked", f"The restored server {row.name} was asked to be removed.", row, by)
+        what = "database" if row.landing_id else "server"
+        _record("remove_asked", f"The restored {what} {row.name} was asked to be removed.", row, by)
     restore.refresh_from_db()
 
 
@@ -245,5 +293,7 @@ def stages_of(restore: Restore) -> dict[str, float]:
 
 
 def connection_words(restore: Restore) -> str:
-    """Say how to reach a ready server, without its password."""
+    """Say how to reach a ready server, without its password, or where a restored database is."""
+    if restore.landing:
+        return f"database {restore.landed_as} on {restore.landing.name} ({restore.host}, port {restore.port})"
     return f"{restore.host}, port {restore.port}, user {restore.username}" if restore.port else ""

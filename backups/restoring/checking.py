@@ -10,8 +10,8 @@ from django.conf import settings
 from django.db.models import Sum
 
 from backups.engines import engine_of
-from backups.models import BackupMethod, BackupSet, Copy, Drill, Instance, Restore, RestoreSource
-from backups.restoring import onto, registering
+from backups.models import BackupMethod, BackupSet, Copy, Drill, Instance, LandingServer, Restore, RestoreSource
+from backups.restoring import on_landing, onto, registering
 from backups.restoring.choosing import Choice, Wanted, choose
 from backups.restoring.landing import Landing, landing_of
 from regions.models import Region, Store
@@ -60,28 +60,30 @@ def checks(
     default_set: BackupSet | None = None,
     at_source: bool = False,
     onto: Instance | None = None,
+    landing: LandingServer | None = None,
     name: str = "",
 ) -> Preview:
     """Look at what is asked for (see Wanted); an empty `name` is not looked at yet.
 
-    `name` is the new instance's; with `onto` it is what was typed in for the name of that one.
+    `name` is the new instance's, on a landing server the new database's; with `onto` it is what was typed in for the
+    name of that one.
     """
-    return preview_of(Wanted(instance, store, database, until, copy, default_set, at_source, onto), name)[0]
+    wanted = Wanted(instance, store, database, until, copy, default_set, at_source, onto, landing)
+    return preview_of(wanted, name)[0]
 
 
 def preview_of(wanted: Wanted, name: str) -> tuple[Preview, Choice | None]:
-    refusals = [*_refused_by_engine(wanted.instance)]
+    refusals = [*_refused_by_engine(wanted)]
     if name and wanted.onto is None:
-        refusals += why_not_name(wanted.instance, name)
+        refusals += why_not_called(wanted, name)
     try:
         choice = choose(wanted)
-        landing = landing_of(choice.region.pk)
+        needed, free, against = _place_of(wanted, choice)
     except Refusal as refusal:
         return Preview([*refusals, refusal]), None
-    needed, free = bytes_needed(choice.data, choice.logs), landing.bytes_free - _promised(choice.region)
     if wanted.onto:
         refusals += onto.why_not(wanted.instance, wanted.onto, choice, name or None)
-    refusals += [*_refused_by_sets(choice), *_refused_by_place(choice, landing, needed, free)]
+    refusals += [*_refused_by_sets(choice), *against]
     found = Preview(
         refusals,
         origin=choice.origin,
@@ -93,7 +95,7 @@ def preview_of(wanted: Wanted, name: str) -> tuple[Preview, Choice | None]:
         log_count=len(choice.logs),
         restored_until=choice.restored_until,
         bytes_needed=needed,
-        bytes_free=max(free, 0),
+        bytes_free=None if free is None else max(free, 0),
         gigabytes=_bytes_read(choice) / settings.GB,
         seconds_expected=_seconds_expected(wanted.instance, choice.sets),
         warnings=list(_warnings(wanted, choice)),
@@ -101,12 +103,24 @@ def preview_of(wanted: Wanted, name: str) -> tuple[Preview, Choice | None]:
     return found, choice
 
 
+def _place_of(wanted: Wanted, choice: Choice) -> tuple[int, int | None, list[Refusal]]:
+    """Return the bytes that are needed, those that are free, and what speaks against the place it would stand in."""
+    if wanted.landing:
+        against = list(on_landing.why_not(choice, wanted.landing, wanted.instance))
+        return on_landing.bytes_needed(choice), on_landing.bytes_free(wanted.landing), against
+    machine = landing_of(choice.region.pk)
+    needed, free = bytes_needed(choice.data, choice.logs), machine.bytes_free - _promised(choice.region)
+    return needed, free, list(_refused_by_place(choice, machine, needed, free))
+
+
 # ---- what speaks against it
 
 
-def _refused_by_engine(instance: Instance) -> Iterator[Refusal]:
-    engine = engine_of(instance.engine)
-    if engine.restore is None:
+def _refused_by_engine(wanted: Wanted) -> Iterator[Refusal]:
+    engine = engine_of(wanted.instance.engine)
+    if wanted.landing is None and (why := on_landing.why_none(wanted.instance)):
+        yield Refusal("RestoreNotOffered", why, "Choose one, or have one registered in the region of the copies.")
+    elif wanted.landing is None and engine.restore is None:
         yield Refusal(
             "RestoreNotOffered",
             f"Farshore does not restore {engine.capabilities.label} itself yet.",
@@ -144,13 +158,19 @@ def _refused_by_place(choice: Choice, landing: Landing, needed: int, free: int) 
         )
 
 
+def why_not_called(wanted: Wanted, name: str) -> list[Refusal]:
+    """Return why what is new may not be called this: an instance, or a database on a landing server."""
+    return on_landing.why_not_name(wanted.landing, name) if wanted.landing else why_not_name(wanted.instance, name)
+
+
 def why_not_name(instance: Instance, name: str) -> list[Refusal]:
     """Return why a new instance may not be called this: names tell the servers of one group apart."""
     if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
         sentence = f"The name has 1 to {LONGEST_NAME} characters, all of them visible."
         return [Refusal("InvalidName", sentence, "Choose another name.", "name")]
     living = Instance.objects.living().filter(group=instance.group_id, name__iexact=name)
-    coming = Restore.objects.filter(state__in=Restore.HELD, instance__group=instance.group_id, name__iexact=name)
+    held = Restore.objects.filter(state__in=Restore.HELD, landing=None)
+    coming = held.filter(instance__group=instance.group_id, name__iexact=name)
     if living.exists() or coming.exists():
         return [Refusal("NameTaken", f"{name} is there already.", "Choose another name.", "name")]
     return []
@@ -219,5 +239,7 @@ def _warnings(wanted: Wanted, choice: Choice) -> Iterator[str]:
             f"What {wanted.onto.name} holds now is kept aside until the restored server has been confirmed;"
             " what is written to it from now on is not in the restored one."
         )
+    elif wanted.landing:
+        yield f"It will be a database on {wanted.landing.name}, not an instance of its own."
     elif said := registering.why_not_here(wanted.instance):
         yield f"The new server will not be listed as an instance: {said}"

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from backups import log_chain, windows
 from backups.engines import engine_of
-from backups.models import BackupSet, Copy, CopyState, Instance, Kind, Restore
+from backups.models import BackupSet, Copy, CopyState, Instance, Kind, LandingServer, Restore
 from backups.policy_settings import enabled_policy
 from backups.windows import Chain
 from regions.models import Region, Store
@@ -20,7 +20,7 @@ class Wanted:
     """What somebody asks for. A `copy` or `default_set` alone: exactly that set; `until`: that moment, from a default
     backup where one is named; nothing of these: the newest moment a destination has, or with `at_source` the source.
 
-    `onto`: an instance that is there, instead of a new one (R-2.3).
+    `onto`: an instance that is there, instead of a new one (R-2.3). `landing`: a database on that landing server.
     """
 
     instance: Instance
@@ -31,6 +31,7 @@ class Wanted:
     default_set: BackupSet | None = None
     at_source: bool = False
     onto: Instance | None = None
+    landing: LandingServer | None = None
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ made before the folder it lies in is journaled, and whoever claims begins by cle
 
 from __future__ import annotations
 
-import errno
-import logging
 import socket
 import threading
 import time
@@ -20,32 +18,28 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
-from backups import alerts, damage, events
-from backups.engines import engine_of
-from backups.engines.facts import RestoreRequest, RestoreResult, RunningServer, Stopped
+from backups import alerts, events
+from backups.engines.facts import RestoreRequest, RestoreResult, RunningServer
 from backups.events import By
 from backups.leases import LeaseLost, next_lease, who
 from backups.models import Instance, Restore
 from backups.restoring import pins, places, registering, replacing
 from backups.restoring.asking import identity_of, password_of
+from backups.restoring.attempts import Attempt
 from backups.restoring.counting import Counting
+from backups.restoring.landed import Landed
 from backups.restoring.onto import server_of
-from backups.restoring.reading import SourceDamaged, sources_of
+from backups.restoring.reading import sources_of
 from backups.restoring.watching import Progress, Watch, keep, mine
 from regions import clock, secrets
 from regions.refusals import Refusal
-from regions.storage import StorageError
 
-log = logging.getLogger(__name__)
 State = Restore.State
-MOST_ATTEMPTS = 3
 LOOK_SECONDS = 0.5
 COUNT_SECONDS = 60
 ROOM_SECONDS = 60  # beyond a lease: so long a server may take to stop
 PAUSE = timedelta(seconds=5)
 LONGEST_WAIT = timedelta(minutes=10)
-FREE = {"leased_until": None, "leased_by": ""}
-
 
 # ---- claiming
 
@@ -53,8 +47,11 @@ FREE = {"leased_until": None, "leased_by": ""}
 def _due(at: datetime) -> QuerySet[Restore]:
     free = Q(leased_until=None) | Q(leased_until__lt=at)
     kept_aside = Q(state=State.ASIDE, cancel_asked_at=None)
+    landed = Q(state=State.READY, landing__isnull=False, cancel_asked_at=None)  # nobody need hold a database
     stands_down = Q(makes_room_for__state=State.RUNNING, makes_room_for__leased_until__gte=at)
-    return Restore.objects.filter(free, state__in=Restore.HELD, due_at__lte=at).exclude(kept_aside | stands_down)
+    return Restore.objects.filter(free, state__in=Restore.HELD, due_at__lte=at).exclude(
+        kept_aside | landed | stands_down
+    )
 
 
 def regions_with_work() -> list[str]:
@@ -67,7 +64,7 @@ def claim(region_id: str) -> Restore | None:
         at = clock.now()
         rows = _due(at).select_for_update(skip_locked=True, of=("self",)).filter(region=region_id)
         may_build = _building_here(at) < settings.RESTORES_AT_ONCE
-        for restore in rows.select_related("instance", "region", "onto").order_by("due_at", "pk")[:50]:
+        for restore in rows.select_related("instance", "region", "onto", "landing").order_by("due_at", "pk")[:50]:
             if _is_here(restore) and (restore.state in Restore.STANDING or may_build or restore.cancel_asked_at):
                 return _claimed(restore, at)
     return None
@@ -82,7 +79,7 @@ def _is_here(restore: Restore) -> bool:
     """A server stands on one machine's disk, and what replaces it is built there; any other leaves it to that one."""
     if restore.onto and restore.state in Restore.ACTIVE and (standing := server_of(restore.onto)):
         return _is_here(standing)
-    if restore.state not in Restore.STANDING:
+    if restore.state not in Restore.STANDING or restore.landing_id:
         return True
     return Path(restore.folder).is_dir() or restore.leased_by.split(":")[0] in ("", socket.gethostname())
 
@@ -110,6 +107,9 @@ def run(restore: Restore, leaving: threading.Event) -> None:
     watch = Watch(restore, leaving)
     watch.start()
     try:
+        if restore.landing_id:
+            Landed(restore, watch).carry_out()
+            return
         work = Work(restore, watch)
         if restore.cancel_asked_at:
             work.end_as_asked()
@@ -120,44 +120,18 @@ def run(restore: Restore, leaving: threading.Event) -> None:
 
 
 @dataclass
-class Work:
-    """One claimed restore in the hands of its child process."""
+class Work(Attempt):
+    """An attempt at a server of its own, which is held from then on."""
 
-    restore: Restore
-    watch: Watch
     counting: Counting | None = None
-
-    def __post_init__(self) -> None:
-        self.engine = engine_of(self.restore.instance.engine)
 
     # -- building
 
     def build(self) -> RunningServer | None:
         """Build the server from the beginning; None when it was given up or failed, and then nothing of it is left."""
-        places.clear(self.restore)
+        self.cleared()
         replacing.start_again_what_stood_down(self.restore)
-        if self.restore.attempts > MOST_ATTEMPTS:
-            self._fail("WorkerDied", f"The worker that restored ended {MOST_ATTEMPTS} times without a word.", "")
-            return None
-        try:
-            return self._build()
-        except (Stopped, LeaseLost):
-            self._give_up()
-        except SourceDamaged as damaged:
-            self._fail_of_damage(damaged)
-        except Refusal as refusal:
-            self._fail(refusal.code, refusal.sentence, refusal.remedy)
-        except StorageError as error:
-            self._fail(error.code or "StoreFailed", error.sentence, "See whether the store answers, then try again.")
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                self._fail("NoSpace", f"The disk that holds {places.room()} became full.", "Make room, then try again.")
-            elif self._fail_of_surprise(error):
-                raise
-        except Exception as surprise:
-            if self._fail_of_surprise(surprise):
-                raise
-        return None
+        return None if self.is_tried_too_often() else self.attempt(self._build)
 
     def _build(self) -> RunningServer:
         place, name = places.place_of(self.restore), str(self.restore.fence)
@@ -222,11 +196,6 @@ class Work:
         while self.counting.is_alive() and time.monotonic() < until:
             self._look_up()
             self.counting.join(0.1)
-
-    def _look_up(self) -> None:
-        """Raise Stopped when nobody wants the restore any more."""
-        if self.watch.asks_to_stop():
-            raise Stopped("the restore is no longer wanted")
 
     def _ready(self, result: RestoreResult, old: Restore | None) -> None:
         """Write the fact, and with it the instance that the server has become; raises LeaseLost when it is not ours."""
@@ -326,82 +295,6 @@ class Work:
                 "restored_server_down", self._subject, said, remedy=refusal.remedy, instance=restore.instance
             )
 
-    @property
-    def _subject(self) -> str:
-        return f"restore:{self.restore.pk}"
-
-    # -- ending
-
-    def end_as_asked(self) -> None:
-        """Stop and discard everything, prove it, and only then write it down."""
-        places.clear(self.restore)
-        ready = self.restore.state in Restore.STANDING
-        if not self._end(State.REMOVED if ready else State.CANCELLED):
-            return
-        if ready:
-            self._record("removed", f"The restored server {self.restore.name} was removed; nothing of it is left.")
-        else:
-            self._record("cancelled", f"The restore into {self.restore.name} was cancelled; nothing of it is left.")
-
-    def _give_up(self) -> None:
-        """The engine has stopped and discarded; why it was asked to stands in the row, or this process is leaving."""
-        row = mine(self.restore).first()
-        if row is None:
-            return
-        if row.cancel_asked_at:
-            self.end_as_asked()
-            return
-        places.clear(self.restore)
-        attempts = max(row.attempts - 1, 0)  # it was not the restore's fault
-        replacing.start_again_what_stood_down(self.restore)
-        mine(self.restore).update(state=State.QUEUED, stage="", attempts=attempts, due_at=clock.now(), **FREE)
-
-    def _fail_of_damage(self, damaged: SourceDamaged) -> None:
-        """Look again before a copy is called damaged; the copy itself is left as it is (I20)."""
-        source = damaged.source
-        where = source.copy.destination_store.region if source.copy else source.set.instance.region
-        sentence = f"What lies in {where} is not {source.set} as it was verified: {damaged}"
-        try:
-            if source.copy and not damage.examine(source.copy, damaged.part):
-                sentence += " A second look found it whole, so that it was damaged on its way."
-        except StorageError as error:
-            sentence += f" It could not be looked at again: {error.sentence}"
-        self._fail("SourceDamaged", sentence, "Restore from another set, or to a moment that does not need this one.")
-
-    def _fail_of_surprise(self, surprise: Exception) -> bool:
-        """True: it is ours to explain; else somebody else has taken over and cleared what we worked in."""
-        said = f"Something unexpected happened: {type(surprise).__name__}."
-        return self._fail("Unexpected", said, "See the worker's log.")
-
     def _gone(self) -> None:
         """Its data is no longer on the disk: there is nothing to start, and nothing to remove."""
         self._fail("ServerGone", f"The folder of the restored server {self.restore.name} is gone.", "Restore it again.")
-
-    def _fail(self, code: str, sentence: str, remedy: str) -> bool:
-        places.clear(self.restore)
-        if not self._end(State.FAILED, error_code=code, error=sentence, remedy=remedy):
-            return False
-        self._record("failed", f"The restore into {self.restore.name} failed: {sentence}", code=code)
-        return True
-
-    def _end(self, state: str, **changes: Any) -> bool:
-        """Write that it is over, under the fence; with it go pins, password and the instance it had become."""
-        with transaction.atomic():
-            at = clock.now()
-            ending = {"removed_at": at} if state == State.REMOVED else {"finished_at": at}
-            won = mine(self.restore).update(state=state, sealed_password=None, **ending, **FREE, **changes)
-            if not won:
-                return False
-            pins.release(self.restore)
-            alerts.close_alert("restored_server_down", self._subject)
-            replacing.start_again_what_stood_down(self.restore)
-            replacing.put_back(self.restore)
-            registering.release_result(self.restore)
-        return True
-
-    def _keep(self, **changes: Any) -> None:
-        if not keep(self.restore, **changes):
-            raise LeaseLost
-
-    def _record(self, what: str, sentence: str, **data: Any) -> None:
-        events.record(f"restore.{what}", sentence, instance=self.restore.instance, restore=self.restore.code, **data)

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any, BinaryIO
 
 from backups import presence, restore_sources
-from backups.engines.facts import Source
+from backups.engines.facts import SetFacts, Source
 from backups.models import Kind, Restore, RestoreSource
+from backups.restore_sources import Piece
 from regions.models import Store
 from regions.refusals import Refusal
 from regions.storage import Gone, Mismatch
@@ -31,13 +32,27 @@ def sources_of(restore: Restore) -> tuple[tuple[Source, ...], tuple[Source, ...]
 
     Raises StorageError when a store is not there or is another one, Refusal where a set cannot be read.
     """
+    found = [(row, _source(row)) for row in _rows_of(restore)]
+    data = tuple(source for row, source in found if row.set.kind != Kind.LOG)
+    return data, tuple(source for row, source in found if row.set.kind == Kind.LOG)
+
+
+def pieces_of(restore: Restore) -> list[tuple[SetFacts, list[Piece]]]:
+    """Return the sets a restore reads, in order, and the files of each; raises as `sources_of`."""
+    found = [(row, restore_sources.pieces_of(row.set, row.copy)) for row in _rows_of(restore)]
+    return [(facts, [_to_the_end(piece, row) for piece in pieces]) for row, (facts, pieces) in found]
+
+
+def _to_the_end(piece: Piece, row: RestoreSource) -> Piece:
+    return replace(piece, open=lambda: ToTheEnd(piece.open(), row))
+
+
+def _rows_of(restore: Restore) -> list[RestoreSource]:
     rows = list(restore.sources.select_related("set__instance", "copy__destination_store__region", "copy__set"))
     at_source = Store.objects.filter(files__sets__in=[row.set_id for row in rows if row.copy is None])
     for store in {row.copy.destination_store for row in rows if row.copy} | set(at_source.select_related("region")):
         presence.require_ours(store, store.open())
-    found = [(row, _source(row)) for row in rows]
-    data = tuple(source for row, source in found if row.set.kind != Kind.LOG)
-    return data, tuple(source for row, source in found if row.set.kind == Kind.LOG)
+    return rows
 
 
 def _source(row: RestoreSource) -> Source:

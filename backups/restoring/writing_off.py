@@ -7,7 +7,7 @@ from django.db import transaction
 from backups import alerts, events
 from backups.events import By
 from backups.models import Restore
-from backups.restoring import registering
+from backups.restoring import pins, registering
 from regions import clock
 from regions.refusals import Refusal
 
@@ -16,12 +16,27 @@ LONGEST_REASON = 300
 
 
 def why_not(restore: Restore) -> Refusal | None:
-    """Return why a restore cannot be written off: only a server that nobody holds can be."""
+    """Return why a restore cannot be written off: only a server that nobody holds can be, and what stands on a landing
+    server while that does not answer."""
+    if restore.landing_id:
+        return _why_not_landed(restore)
     if restore.state not in Restore.STANDING:
         return Refusal("NoServer", f"The restore is {restore.get_state_display().lower()}; it has no server.", "")
     if restore.leased_until and restore.leased_until >= clock.now():
         said = f"{restore.name} is held by {restore.leased_by} in this moment."
         return Refusal("ServerHeld", said, "Remove it instead.")
+    return None
+
+
+def _why_not_landed(restore: Restore) -> Refusal | None:
+    if restore.state not in Restore.HELD:
+        said = f"The restore is {restore.get_state_display().lower()}; it has no database."
+        return Refusal("NoServer", said, "")
+    if not restore.landing.error:
+        said = f"{restore.landing.name} answered when it was last looked at."
+        return Refusal("LandingAnswers", said, "Remove the database, or cancel the restore, instead.")
+    if restore.leased_until and restore.leased_until >= clock.now():
+        return Refusal("ServerHeld", f"{restore.leased_by} works on it in this moment.", "Cancel it instead.")
     return None
 
 
@@ -36,11 +51,11 @@ def write_off(restore: Restore, by: By, reason: str) -> None:
             "NoReason", "Say in a few words why it is given up.", "Name what became of the machine.", "reason"
         )
     with transaction.atomic():
-        row = Restore.objects.select_for_update(of=("self",)).select_related("instance").get(pk=restore.pk)
+        row = Restore.objects.select_for_update(of=("self",)).select_related("instance", "landing").get(pk=restore.pk)
         if refusal := why_not(row):
             raise refusal
         beside = Restore.objects.filter(makes_room_for=row, state=State.ASIDE)
-        for lost in [*beside.select_related("instance"), row]:
+        for lost in [*beside.select_related("instance", "landing"), row]:
             _give_up(lost, by, reason)
     restore.refresh_from_db()
 
@@ -55,7 +70,10 @@ def _give_up(row: Restore, by: By, reason: str) -> None:
         error=reason,
         fence=row.fence + 1,
     )
+    pins.release(row)
     alerts.close_alert("restored_server_down", f"restore:{row.pk}")
-    said = f"The restored server {row.name} on {row.leased_by.split(':')[0] or 'its machine'} was written off: {reason}"
+    where = row.landing.name if row.landing else row.leased_by.split(":")[0] or "its machine"
+    what = "database" if row.landing else "server"
+    said = f"The restored {what} {row.name} on {where} was written off: {reason}"
     events.record("restore.written_off", said, by=by, instance=row.instance, restore=row.code)
     registering.release_result(row)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from console.stores import views
+from console.stores import landing, views
 
 app_name = "stores"
 urlpatterns = [
@@ -10,6 +10,12 @@ urlpatterns = [
     path("escrowed/", views.escrowed, name="escrowed"),
     path("attach/", views.Attach.as_view(), name="attach"),
     path("attach/test/", views.test_connection, name="test"),
+    path("landing/", landing.LandingList.as_view(), name="landing_list"),
+    path("landing/register/", landing.Register.as_view(), name="landing_register"),
+    path("landing/register/test/", landing.test, name="landing_test"),
+    path("landing/<code:code>/", landing.Page.as_view(), name="landing_page"),
+    path("landing/<code:code>/retry/", landing.retry, name="landing_retry"),
+    path("landing/<code:code>/retire/", landing.Retire.as_view(), name="landing_retire"),
     path("<int:pk>/", views.page, name="page"),
     path("<int:pk>/quota/", views.quota, name="quota"),
     path("<int:pk>/probe/", views.probe, name="probe"),

@@ -6,8 +6,8 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from backups import restoring
-from backups.models import Restore, RestoreSource
+from backups import landing_servers, restoring
+from backups.models import LandingServer, Restore, RestoreSource
 from console.support.asking import Operated, ask_for_each
 from console.support.nouns import Facts, FactsInline
 from console.widgets.acting import acting
@@ -42,6 +42,28 @@ class Restores(Operated, Facts):
     def remove(self, request: HttpRequest, restores: QuerySet[Restore]) -> None:
         by = acting(request)
         ask_for_each(request, restores, lambda restore: restoring.remove(restore, by), "Asked to be removed")
+
+
+@admin.register(LandingServer)
+class LandingServers(Operated, Facts):
+    """Registered and granted on the console's own page; here support may look, look again, and retire."""
+
+    list_display = ["name", "region", "engine", "version", "host", "is_simulation", "looked_at", "error", "retired_at"]
+    list_filter = ["engine", "region", "is_simulation", "retired_at"]
+    list_select_related = ["region"]
+    search_fields = ["code", "name", "host", "share_called", "error"]
+    ordering = ["name"]
+    actions = ["look_again", "retire"]
+
+    @admin.action(description="Look at the selected landing servers again", permissions=["operate"])
+    def look_again(self, request: HttpRequest, rows: QuerySet[LandingServer]) -> None:
+        by = acting(request)
+        ask_for_each(request, rows, lambda row: landing_servers.retry(row, by), "Looked at")
+
+    @admin.action(description="Retire the selected landing servers", permissions=["operate"])
+    def retire(self, request: HttpRequest, rows: QuerySet[LandingServer]) -> None:
+        by = acting(request)
+        ask_for_each(request, rows, lambda row: landing_servers.retire(row, by), "Retired")
 
 
 @admin.register(RestoreSource)

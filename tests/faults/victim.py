@@ -39,6 +39,23 @@ def before(owner: Any, name: str) -> None:
     setattr(owner, name, die)
 
 
+def after_statement(begins: str, nth: int) -> None:
+    """Die once the server has carried out the nth statement that begins so."""
+    from backups.engines.sqlserver import restoring
+
+    original, calls = restoring.carry_out, 0
+
+    def dying(working: Any, watching: Any, statement: str, *values: Any, **more: Any) -> Any:
+        nonlocal calls
+        result = original(working, watching, statement, *values, **more)
+        calls += statement.startswith(begins)
+        if calls == nth:
+            die()
+        return result
+
+    restoring.carry_out = dying
+
+
 def plant(window: str) -> None:
     from backups import (
         bell,
@@ -52,10 +69,10 @@ def plant(window: str) -> None:
         replication,
         retention,
     )
-    from backups.engines import postgresql
+    from backups.engines import postgresql, sqlserver
     from backups.engines.postgresql import feeding, unpacking
     from backups.engines.postgresql import restoring as engine
-    from backups.restoring import holding, places, replacing
+    from backups.restoring import holding, landed, places, replacing
     from regions.storage.filesystem import FolderStorage
 
     windows = {
@@ -82,6 +99,14 @@ def plant(window: str) -> None:
         "replaying": lambda: after(feeding.LogFeed, "answer"),
         "starting": lambda: before(engine, "open_doors"),
         "rows counted": lambda: before(holding.Work, "_ready"),
+        "landing journaled": lambda: before(landed, "_make"),
+        "bringing": lambda: before(landed.os, "fchmod"),
+        "all in the share": lambda: before(sqlserver, "restore_database"),
+        "full restored": lambda: after_statement("RESTORE DATABASE", 1),
+        "log restored": lambda: after_statement("RESTORE LOG", 1),
+        "database there, no row": lambda: after(sqlserver, "restore_database"),
+        "share cleared, no row": lambda: before(landed.Landed, "_ready"),
+        "database dropped, no row": lambda: after(sqlserver, "drop_database"),
         "original asked to stop": lambda: after(replacing, "ask_for_room"),
         "original stopped": lambda: before(postgresql, "take_over"),
         "at the original's address": lambda: after(postgresql, "take_over"),

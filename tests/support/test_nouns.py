@@ -63,6 +63,7 @@ FACTS = [
     "servicelinkedrole",
     "logstream",
     "restorableinterval",
+    "landingserver",
     "loggap",
     "restore",
     "restoresource",

@@ -1,0 +1,226 @@
+"""The worker's part of a restore on a landing server: the files go into the share, the server reads them from there.
+
+What comes of it is a database, which nobody need hold. Before anything is put anywhere the row says where: a folder of
+the attempt's own in the share, and its marker, which the database's files carry. Whoever claims next removes both by
+these, proves it, and begins anew; a database that carries none of the restore's markers is never touched (I20).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+
+from django.db import transaction
+
+from backups import landing_servers
+from backups.engines.facts import Kind, LandedDatabase, LandedRequest, LandedSet, SetFacts
+from backups.leases import LeaseLost
+from backups.models import LandingServer, Restore
+from backups.restore_sources import Piece
+from backups.restoring import pins
+from backups.restoring.attempts import FREE, Attempt
+from backups.restoring.reading import pieces_of
+from backups.restoring.watching import Progress, mine
+from regions import clock
+from regions.refusals import Refusal
+
+log = logging.getLogger(__name__)
+State = Restore.State
+BLOCK = 1 << 20
+READABLE_FOLDER, READABLE_FILE = 0o755, 0o644  # the server reads them under another account
+PAUSE = timedelta(seconds=30)
+DOWNLOAD = "download"
+
+
+def marker_of(restore: Restore, fence: int | None = None) -> str:
+    """Return the word by which what an attempt makes is known again."""
+    return f"{restore.code}-{restore.fence if fence is None else fence}"
+
+
+def folder_of(restore: Restore, fence: int) -> Path:
+    return Path(restore.landing.share_folder) / f"farshore-{marker_of(restore, fence)}"
+
+
+@dataclass
+class Landed(Attempt):
+    """An attempt at a database on a landing server."""
+
+    made: ClassVar[str] = "database"
+    nothing_left: ClassVar[dict[str, Any]] = {"folder": ""}
+    was_there: bool = True
+
+    def carry_out(self) -> None:
+        """Build the database, or remove it where that was asked for; whoever does not hold the restore does nothing."""
+        if not mine(self.restore).exists():
+            return
+        if self.restore.cancel_asked_at:
+            self.end_as_asked()
+        elif self.cleared() and not self.is_tried_too_often():
+            self.attempt(self._build)
+
+    # -- clearing
+
+    def cleared(self) -> bool:
+        """Remove files and database of this attempt and of those before it; while the server cannot be asked whether
+        they are gone, nothing is called over, and it is tried again later."""
+        restore = self.restore
+        try:
+            for fence in range(1, restore.fence + 1) if restore.folder else ():
+                _remove(folder_of(restore, fence))
+            if restore.folder or restore.state == State.READY:
+                self.was_there = self._drop()
+        except Refusal as refusal:
+            self._try_later(refusal)
+            return False
+        restore.folder = ""
+        return True
+
+    def _drop(self) -> bool:
+        restore = self.restore
+        markers = [marker_of(restore, fence) for fence in range(1, restore.fence + 1)]
+        reached = landing_servers.connection_of(restore.landing)
+        return self.engine.drop_database(reached, restore.landed_as, markers=markers, identity=restore.landed_identity)
+
+    def _try_later(self, refusal: Refusal) -> None:
+        """It was not the restore's fault; why it does not go on stands in the row."""
+        restore = self.restore
+        log.warning("not cleared", extra={"restore": restore.code, "reason": refusal.sentence})
+        mine(restore).update(
+            state=State.READY if restore.state == State.READY else State.QUEUED,
+            stage="",
+            attempts=max(restore.attempts - 1, 0),
+            due_at=clock.now() + PAUSE,
+            error=refusal.sentence,
+            remedy=refusal.remedy,
+            **FREE,
+        )
+
+    @property
+    def disk(self) -> str:
+        return self.restore.landing.share_folder
+
+    @property
+    def _removed(self) -> str:
+        restore = self.restore
+        if self.was_there:
+            return f"The restored database {restore.landed_as} was removed from {restore.landing.name}."
+        return (
+            f"The restored database {restore.landed_as} was no longer on {restore.landing.name};"
+            " what has that name there now, if anything, was left alone."
+        )
+
+    # -- building
+
+    def _build(self) -> None:
+        restore, landing = self.restore, self.restore.landing
+        if landing.retired_at:
+            raise Refusal("LandingRetired", f"{landing.name} has been retired.", "Choose another landing server.")
+        folder = folder_of(restore, restore.fence)
+        restore.folder = str(folder)  # from here on there may be something to clear
+        self._keep(folder=restore.folder, stage="", done=0, error_code="", error="", remedy="")
+        told, began = Progress(restore), time.monotonic()
+        sets = self._bring(pieces_of(restore), folder, told)
+        downloaded = round(time.monotonic() - began, 3)
+        self._keep()
+        result = self._restore(sets, told)
+        _remove(folder)
+        self._ready(landing, result, {DOWNLOAD: downloaded, **result.seconds})
+
+    def _bring(self, sources: Sequence[tuple[SetFacts, list[Piece]]], folder: Path, told: Progress) -> list[LandedSet]:
+        """Bring every file into the share, verified on its way, once even where several sets lie in it."""
+        pieces = {piece.key: piece for _, found in sources for piece in found}
+        names = {key: f"{number}.bak" for number, key in enumerate(pieces, 1)}
+        total, done = sum(piece.size for piece in pieces.values()), 0
+        told(DOWNLOAD, 0, total)
+        _make(folder, total)
+        for key, piece in pieces.items():
+            with piece.open() as stream, (folder / names[key]).open("xb") as file:
+                os.fchmod(file.fileno(), READABLE_FILE)
+                while block := stream.read(BLOCK):
+                    self._look_up()
+                    file.write(block)
+                    done += len(block)
+                    told(DOWNLOAD, done, total)
+        return [
+            LandedSet(facts, tuple(f"{folder.name}/{names[piece.key]}" for piece in found)) for facts, found in sources
+        ]
+
+    def _restore(self, sets: Sequence[LandedSet], told: Progress) -> LandedDatabase:
+        restore = self.restore
+        logs = tuple(one for one in sets if one.facts.kind is Kind.LOG)
+        request = LandedRequest(
+            name=restore.landed_as,
+            marker=marker_of(restore),
+            share_called=restore.landing.share_called,
+            sets=tuple(one for one in sets if one.facts.kind is not Kind.LOG),
+            logs=logs,
+            until=restore.until if logs else None,  # without logs a set is what it was when it was taken
+            progress=told,
+            stop=self.watch.asks_to_stop,
+        )
+        return self.engine.restore_database(landing_servers.connection_of(restore.landing), request)
+
+    def _ready(self, landing: LandingServer, result: LandedDatabase, seconds: dict[str, float]) -> None:
+        """Write the fact; raises LeaseLost when it is not ours, and then whoever has it now removes what is there."""
+        restore = self.restore
+        with transaction.atomic():
+            wanted = mine(restore).filter(state=State.RUNNING, cancel_asked_at=None)
+            won = wanted.update(
+                state=State.READY,
+                stage="",
+                attempts=0,
+                finished_at=clock.now(),
+                host=landing.host,
+                port=landing.port,
+                landed_identity=result.identity,
+                restored_until=result.restored_until,
+                seconds=seconds,
+                notes=list(result.notes),
+                **FREE,
+                **self.nothing_left,
+            )
+            if not won:
+                raise LeaseLost
+            pins.release(restore)
+            said = f"The database {restore.landed_as} is ready on {landing.name}."
+            self._record("ready", said, seconds=round(sum(seconds.values()), 1))
+        restore.refresh_from_db()
+
+
+# ---- the attempt's folder in the share
+
+
+def _make(folder: Path, size: int) -> None:
+    """Make the folder where there is room for so many bytes; raises Refusal."""
+    try:
+        free = shutil.disk_usage(folder.parent).free
+        if size > free:
+            said = f"The files take {size:,} bytes, and in {folder.parent} are {free:,} free."
+            raise Refusal("NoSpace", said, "Make room in the share.")
+        folder.mkdir()
+        folder.chmod(READABLE_FOLDER)
+    except OSError as error:
+        raise _share_lost(folder, error) from error
+
+
+def _remove(folder: Path) -> None:
+    """Remove it with all that is in it; raises Refusal when the share is not there, or does not let go."""
+    try:
+        if not folder.parent.is_dir():
+            raise FileNotFoundError(0, "it is not there")
+        if folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise _share_lost(folder, error) from error
+
+
+def _share_lost(folder: Path, error: OSError) -> Refusal:
+    said = f"This worker cannot write into the share at {folder.parent}: {error.strerror}."
+    return Refusal("ShareNotHere", said, "Mount the share there, writable for Farshore.")

@@ -14,10 +14,11 @@ from random import Random
 from typing import Any, BinaryIO
 
 from backups import restore_sources, windows
-from backups.engines.facts import Source, Stopped
+from backups.engines.facts import SetFacts, Source, Stopped
 from backups.leases import LeaseLost
 from backups.log_chain import Interval
 from backups.models import Copy, Drill, Kind
+from backups.restore_sources import Piece, Through
 from regions.refusals import Refusal
 from regions.storage import ObjectInfo, Readable, Storage, StorageError
 from regions.storage.mover import MIB, Differs, Part
@@ -86,6 +87,16 @@ def watched(copy: Copy, differing: dict[int, Part], stop: Callable[[], bool]) ->
     """
     source = restore_sources.of_copy(copy)
     return replace(source, open=lambda: _ToTheEnd(_Noting(source.open(), copy.pk, differing), stop))
+
+
+def watched_pieces(copy: Copy, differing: dict[int, Part], stop: Callable[[], bool]) -> tuple[SetFacts, list[Piece]]:
+    """The same of each of a copy's files."""
+    facts, pieces = restore_sources.pieces_of(copy.set, copy)
+    return facts, [_watched_piece(piece, copy.pk, differing, stop) for piece in pieces]
+
+
+def _watched_piece(piece: Piece, copy: int, differing: dict[int, Part], stop: Callable[[], bool]) -> Piece:
+    return replace(piece, open=lambda: _ToTheEnd(_Noting(piece.open(), copy, differing), stop))
 
 
 class _Noting(io.RawIOBase):
@@ -179,13 +190,31 @@ class _Flipped:
 
 def one_byte_flipped(copy: Copy, luck: Random) -> Source:
     """One byte of the first part is inverted; the recorded hashes must notice."""
-    part = copy.copied_files.get().transfer.parts.order_by("number").first()
+    return restore_sources.of_copy(copy, through=_one_byte(copy, luck))
+
+
+def piece_with_one_byte_flipped(copy: Copy, luck: Random) -> Piece:
+    """The same of the first of a copy's files."""
+    return restore_sources.pieces_of(copy.set, copy, through=_one_byte(copy, luck))[1][0]
+
+
+def _one_byte(copy: Copy, luck: Random) -> Through:
+    part = copy.copied_files.order_by("pk").first().transfer.parts.order_by("number").first()
     damage = Damage(luck.randrange(part.size if part else max(1, copy.stored_bytes)), 1)
-    return restore_sources.of_copy(copy, through=lambda storage: Flipping(storage, damage))
+    return lambda storage: Flipping(storage, damage)
 
 
 def damaged_clone(copy: Copy, luck: Random) -> Source:
     """Runs of bytes are inverted in every MiB, and the hashes are not asked: the engine must notice by itself."""
-    size = copy.copied_files.get().transfer.size
+    return restore_sources.of_copy(copy, through=_many_runs(copy, luck), is_compared=False)
+
+
+def damaged_pieces(copy: Copy, luck: Random) -> tuple[SetFacts, list[Piece]]:
+    """The same of each of a copy's files."""
+    return restore_sources.pieces_of(copy.set, copy, through=_many_runs(copy, luck), is_compared=False)
+
+
+def _many_runs(copy: Copy, luck: Random) -> Through:
+    size = min(place.transfer.size for place in copy.copied_files.select_related("transfer"))
     damage = Damage(luck.randrange(max(1, min(size, MIB) - RUN_BYTES)), RUN_BYTES, MIB)
-    return restore_sources.of_copy(copy, through=lambda storage: Flipping(storage, damage), is_compared=False)
+    return lambda storage: Flipping(storage, damage)

@@ -19,11 +19,11 @@ from django.db.models import BigIntegerField, Exists, FloatField, OuterRef, Q, Q
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast
 
-from backups import alerts, bell, events, policies, windows
+from backups import alerts, bell, events, landing_servers, policies, windows
 from backups.engines import engine_of
 from backups.events import FARSHORE, By
 from backups.leases import LeaseLost, next_lease, who
-from backups.models import Copy, Drill, DrillQuery, Instance, Pin
+from backups.models import Copy, Drill, DrillQuery, Instance, LandingServer, Pin
 from regions import clock
 from regions.models import Store
 from regions.refusals import Refusal
@@ -48,7 +48,7 @@ def ask(instance: Instance, by: By, *, pick: str = Pick.NEWEST, asked: str = PER
     A released or disabled instance has copies too: what is there can be drilled.
     """
     store = store_to_drill(instance)
-    refusal = why_not(instance) or (None if store else _nothing_there())
+    refusal = why_not(instance, store) or (None if store else _nothing_there())
     for _ in range(3):
         try:
             return _queue(instance, store, by, pick, asked, refusal, rings)
@@ -59,13 +59,30 @@ def ask(instance: Instance, by: By, *, pick: str = Pick.NEWEST, asked: str = PER
     raise Refusal("DrillBusy", "Drills of this instance begin and end too quickly to add one.", "Ask again.")
 
 
-def why_not(instance: Instance) -> Refusal | None:
-    """Return why no worker whatever can drill this instance, None when one may."""
+def why_not(instance: Instance, store: Store | None) -> Refusal | None:
+    """Return why no worker whatever can drill this instance's copies at a store, None when one may."""
     engine = engine_of(instance.engine)
-    if engine.restore is None:
+    if engine.restore is not None:
+        return None
+    if engine.restore_database is None:
         label = engine.capabilities.label
         return Refusal("NoRestore", f"Farshore cannot restore {label} by itself yet.", "Restore it with its own tools.")
-    return None
+    return no_landing(instance, store) if store and landing_for(instance, store) is None else None
+
+
+def landing_for(instance: Instance, store: Store) -> LandingServer | None:
+    """Return the landing server where copies at a store are rehearsed: one that answered when it was last looked at."""
+    usable = landing_servers.usable_for(instance).filter(region=store.region_id)
+    return usable.order_by("error", "name", "pk").first()
+
+
+def no_landing(instance: Instance, store: Store) -> Refusal:
+    label = engine_of(instance.engine).capabilities.label
+    return Refusal(
+        "NoLanding",
+        f"No landing server of {label} in {store.region} may be used for {instance.group}.",
+        "Register one on the Stores page, and grant it to the resource group.",
+    )
 
 
 def store_to_drill(instance: Instance) -> Store | None:

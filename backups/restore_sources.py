@@ -47,21 +47,25 @@ class Piece:
     open: Callable[[], BinaryIO]
 
 
-def pieces_of(found: BackupSet, copy: Copy | None) -> tuple[SetFacts, list[Piece]]:
-    """Return a set, as it lies in its files, and those files stripe by stripe: of its copy, or (None) at its source."""
+def pieces_of(
+    found: BackupSet, copy: Copy | None, *, through: Through | None = None, is_compared: bool = True
+) -> tuple[SetFacts, list[Piece]]:
+    """Return a set, as it lies in its files, and those files stripe by stripe: of its copy, or (None) at its source.
+
+    Of a copy, `through` and `is_compared` are those of `of_copy`.
+    """
     places = list(found.set_files.select_related("file__store__region").order_by("family_sequence"))
     if copy:
         transfers = {one.file_id: one.transfer for one in copy.copied_files.select_related("transfer")}
-        pieces = [_carried(copy, transfers[place.file_id]) for place in places]
+        pieces = [_carried(copy, transfers[place.file_id], through, is_compared) for place in places]
     else:
         pieces = [_at_source(place.file) for place in places]
     return replace(facts_of(found), position=places[0].position, family_count=len(places)), pieces
 
 
-def _carried(copy: Copy, transfer: Transfer) -> Piece:
-    return Piece(
-        f"transfer {transfer.pk}", transfer.size, lambda: _open_transfer(copy, transfer, _proven(transfer), None)
-    )
+def _carried(copy: Copy, transfer: Transfer, through: Through | None, is_compared: bool) -> Piece:
+    parts = _proven(transfer) if is_compared else []
+    return Piece(f"transfer {transfer.pk}", transfer.size, lambda: _open_transfer(copy, transfer, parts, through))
 
 
 def _at_source(file: BackupFile) -> Piece:

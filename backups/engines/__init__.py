@@ -51,6 +51,7 @@ class Capabilities:
     default_port: int
     differential_label: str = "Differential"  # the field's word for a backup that stands on another
     incrementals_since: int = 0  # the first major that Farshore takes incrementals of, 0: of none
+    version_question: str = "SELECT version()"
     takes_differentials: bool = False  # on what the server itself knows as their base, so that they need no outline
     takes_logs: bool = False  # by backups of the log on a timetable, instead of receiving it
     endings_by_kind: Mapping[str, str] = field(default_factory=dict)  # what the files of its backups end in
@@ -320,6 +321,7 @@ _SQLSERVER = Capabilities(
     can_snapshot=True,
     default_method=Method.PHYSICAL,
     default_port=1433,
+    version_question="SELECT @@VERSION",
     takes_differentials=True,
     takes_logs=True,
     endings_by_kind=MappingProxyType({Kind.FULL: ".bak", Kind.DIFFERENTIAL: ".dif", Kind.LOG: ".trn"}),

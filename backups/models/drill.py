@@ -47,7 +47,7 @@ class Drill(models.Model):
     finished_at = models.DateTimeField(null=True)
 
     sentence = models.TextField(blank=True)
-    isolation = models.CharField(max_length=12, blank=True)  # namespace, or socket
+    isolation = models.CharField(max_length=12, blank=True)  # namespace, socket, or landing: beside others
     restored_until = models.DateTimeField(null=True)
     seconds = models.JSONField(default=dict)  # stage -> seconds
     rows = models.JSONField(default=dict)  # database.schema.table -> rows

@@ -8,8 +8,6 @@ these, proves it, and begins anew; a database that carries none of the restore's
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +17,10 @@ from typing import Any, ClassVar
 
 from django.db import transaction
 
-from backups import landing_servers
-from backups.engines.facts import Kind, LandedDatabase, LandedRequest, LandedSet, SetFacts
+from backups import landing_servers, landing_shares
+from backups.engines.facts import Kind, LandedDatabase, LandedRequest, LandedSet
 from backups.leases import LeaseLost
 from backups.models import LandingServer, Restore
-from backups.restore_sources import Piece
 from backups.restoring import pins
 from backups.restoring.attempts import FREE, Attempt
 from backups.restoring.reading import pieces_of
@@ -33,8 +30,6 @@ from regions.refusals import Refusal
 
 log = logging.getLogger(__name__)
 State = Restore.State
-BLOCK = 1 << 20
-READABLE_FOLDER, READABLE_FILE = 0o755, 0o644  # the server reads them under another account
 PAUSE = timedelta(seconds=30)
 DOWNLOAD = "download"
 
@@ -45,7 +40,7 @@ def marker_of(restore: Restore, fence: int | None = None) -> str:
 
 
 def folder_of(restore: Restore, fence: int) -> Path:
-    return Path(restore.landing.share_folder) / f"farshore-{marker_of(restore, fence)}"
+    return landing_shares.folder_of(restore.landing, marker_of(restore, fence))
 
 
 @dataclass
@@ -73,7 +68,7 @@ class Landed(Attempt):
         restore = self.restore
         try:
             for fence in range(1, restore.fence + 1) if restore.folder else ():
-                _remove(folder_of(restore, fence))
+                landing_shares.remove(folder_of(restore, fence))
             if restore.folder or restore.state == State.READY:
                 self.was_there = self._drop()
         except Refusal as refusal:
@@ -126,31 +121,19 @@ class Landed(Attempt):
         restore.folder = str(folder)  # from here on there may be something to clear
         self._keep(folder=restore.folder, stage="", done=0, error_code="", error="", remedy="")
         told, began = Progress(restore), time.monotonic()
-        sets = self._bring(pieces_of(restore), folder, told)
+        sets = self._bring(folder, told)
         downloaded = round(time.monotonic() - began, 3)
         self._keep()
         result = self._restore(sets, told)
-        _remove(folder)
+        landing_shares.remove(folder)
         self._ready(landing, result, {DOWNLOAD: downloaded, **result.seconds})
 
-    def _bring(self, sources: Sequence[tuple[SetFacts, list[Piece]]], folder: Path, told: Progress) -> list[LandedSet]:
-        """Bring every file into the share, verified on its way, once even where several sets lie in it."""
-        pieces = {piece.key: piece for _, found in sources for piece in found}
-        names = {key: f"{number}.bak" for number, key in enumerate(pieces, 1)}
-        total, done = sum(piece.size for piece in pieces.values()), 0
-        told(DOWNLOAD, 0, total)
-        _make(folder, total)
-        for key, piece in pieces.items():
-            with piece.open() as stream, (folder / names[key]).open("xb") as file:
-                os.fchmod(file.fileno(), READABLE_FILE)
-                while block := stream.read(BLOCK):
-                    self._look_up()
-                    file.write(block)
-                    done += len(block)
-                    told(DOWNLOAD, done, total)
-        return [
-            LandedSet(facts, tuple(f"{folder.name}/{names[piece.key]}" for piece in found)) for facts, found in sources
-        ]
+    def _bring(self, folder: Path, told: Progress) -> list[LandedSet]:
+        def tell(done: int, total: int) -> None:
+            self._look_up()
+            told(DOWNLOAD, done, total)
+
+        return landing_shares.bring(pieces_of(self.restore), folder, tell)
 
     def _restore(self, sets: Sequence[LandedSet], told: Progress) -> LandedDatabase:
         restore = self.restore
@@ -192,35 +175,3 @@ class Landed(Attempt):
             said = f"The database {restore.landed_as} is ready on {landing.name}."
             self._record("ready", said, seconds=round(sum(seconds.values()), 1))
         restore.refresh_from_db()
-
-
-# ---- the attempt's folder in the share
-
-
-def _make(folder: Path, size: int) -> None:
-    """Make the folder where there is room for so many bytes; raises Refusal."""
-    try:
-        free = shutil.disk_usage(folder.parent).free
-        if size > free:
-            said = f"The files take {size:,} bytes, and in {folder.parent} are {free:,} free."
-            raise Refusal("NoSpace", said, "Make room in the share.")
-        folder.mkdir()
-        folder.chmod(READABLE_FOLDER)
-    except OSError as error:
-        raise _share_lost(folder, error) from error
-
-
-def _remove(folder: Path) -> None:
-    """Remove it with all that is in it; raises Refusal when the share is not there, or does not let go."""
-    try:
-        if not folder.parent.is_dir():
-            raise FileNotFoundError(0, "it is not there")
-        if folder.is_dir() and not folder.is_symlink():
-            shutil.rmtree(folder)
-    except OSError as error:
-        raise _share_lost(folder, error) from error
-
-
-def _share_lost(folder: Path, error: OSError) -> Refusal:
-    said = f"This worker cannot write into the share at {folder.parent}: {error.strerror}."
-    return Refusal("ShareNotHere", said, "Mount the share there, writable for Farshore.")

@@ -89,7 +89,8 @@ class DrillNow(OfInstance):
     form_class = NowForm
 
     def context(self, instance: Instance) -> dict[str, Any]:
-        return {"store": drills.store_to_drill(instance), "why_not": drills.why_not(instance)}
+        store = drills.store_to_drill(instance)
+        return {"store": store, "why_not": drills.why_not(instance, store)}
 
     def do(self, request: HttpRequest, instance: Instance, said: dict[str, Any]) -> str:
         drill = drills.ask(instance, acting(request), pick=said["pick"])

@@ -25,7 +25,7 @@ Pick, State = Drill.Pick, Drill.State
 @pytest.fixture
 def able(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine whose copies this story's fleet has, were it able to restore them."""
-    monkeypatch.setattr(drills, "why_not", lambda instance: None)
+    monkeypatch.setattr(drills, "why_not", lambda instance, store: None)
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_stopped_by_hand_it_is_somebody_elses_at_once(world: World, drilled: Ins
 # ---- who cannot be drilled
 
 
-def test_an_engine_that_cannot_be_restored_is_skipped_with_the_reason(world: World) -> None:
+def test_an_instance_that_can_be_restored_nowhere_is_skipped_with_the_reason(world: World) -> None:
     instance = world.instance("ledger", is_simulation=True)
     world.enable(instance)
     world.arrived(instance)
@@ -156,7 +156,8 @@ def test_an_engine_that_cannot_be_restored_is_skipped_with_the_reason(world: Wor
     drill = Drill.objects.get()
     assert (drill.state, drill.sentence) == (
         State.SKIPPED,
-        "Farshore cannot restore SQL Server by itself yet. Restore it with its own tools.",
+        "No landing server of SQL Server in China (Shanghai) may be used for Payments. Register one on the Stores page,"
+        " and grant it to the resource group.",
     )
     assert Event.objects.get(kind="drill.skipped").instance == instance
     assert not Alert.objects.filter(code="drill_failed").exists()
@@ -169,7 +170,11 @@ def test_with_nothing_completed_it_is_skipped(world: World, able: None) -> None:
     assert "No copy of it has been completed" in drill.sentence
 
 
-def test_an_engine_that_cannot_be_asked_takes_no_queries(world: World, drilled: Instance) -> None:
+def test_an_engine_that_cannot_be_asked_takes_no_queries(
+    world: World, drilled: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able = SimpleNamespace(label="SQL Server")
+    monkeypatch.setattr(drills, "engine_of", lambda name: SimpleNamespace(ask=None, capabilities=able))
     with pytest.raises(Refusal, match="cannot be asked"):
         drills.add_query(drilled, "sales", "SELECT 1", "1", world.by)
     assert not DrillQuery.objects.exists()

@@ -81,7 +81,7 @@ def test_drill_now_asks_for_one(desk: Client, fleet: Fleet, shop: Instance) -> N
 def test_drill_now_says_beforehand_why_it_cannot(desk: Client, fleet: Fleet) -> None:
     simulated = fleet.protected("ledger")
     where = reverse("drills:now", args=[simulated.code])
-    assert "cannot restore SQL Server" in desk.get(where, **DIALOG).content.decode()
+    assert "No landing server of SQL Server in" in desk.get(where, **DIALOG).content.decode()
     fresh = fleet.instance("fresh", engine="postgresql")
     dialog = desk.get(reverse("drills:now", args=[fresh.code]), **DIALOG).content.decode()
     assert "no copy of it has been completed" in dialog

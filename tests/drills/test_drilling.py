@@ -346,7 +346,7 @@ def test_the_command_drills_each_instance_named_and_says_so_as_json(world: World
     assert told["shop"]["restored_until"] == copy.set.finished_at.isoformat()
     assert all(check["passed"] for check in told["shop"]["checks"])
     assert told["ledger"]["verdict"] == "skipped"
-    assert "cannot restore SQL Server" in told["ledger"]["sentence"]
+    assert "No copy of it has been completed" in told["ledger"]["sentence"]
 
 
 def test_the_command_exits_1_when_one_fails_and_takes_those_with_a_policy(

@@ -1,37 +1,30 @@
-"""One drill, from its pick to its verdict: restored in a throw-away server without network, looked into, gone again.
-
-Call it from a thread that lives as long as the drill: the server ends with it, by kill -9 too.
-"""
+"""One attempt at a drill, from its pick to its verdict; where the copy is restored to is for `local` and `landed`."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from django.db import close_old_connections, transaction
 
 from backups import damage, drill_sources, drills
 from backups.drill_sources import Choice
-from backups.engines import Engine, confinement, engine_of
-from backups.engines.facts import RestoreRequest, RunningServer, Source, Stopped
+from backups.engines import Engine, engine_of
+from backups.engines.facts import RunningServer, Stopped
 from backups.events import speakable
 from backups.leases import LeaseLost, who
 from backups.models import Copy, CopyState, Drill, DrillQuery, Pin
-from backups.places_for_servers import place_for
 from regions import clock
 from regions.refusals import Refusal
 from regions.storage import StorageError
 from regions.storage.mover import MIB, Differs, Part
 
 log = logging.getLogger(__name__)
-PLACE = "drills"
-LAST_WORDS = 8_000  # bytes of the server's log that are kept
 MOST_TABLES = 5_000  # named one by one; all are counted
 PATIENCE = 3  # attempts at a store that does not answer
 State, Pick = Drill.State, Drill.Pick
@@ -40,6 +33,7 @@ State, Pick = Drill.State, Drill.Pick
 CANNOT_HERE = frozenset(
     {
         "NoRestore",
+        "NoLanding",
         "NothingToRestore",
         "NotTrusted",
         "ServerMissing",
@@ -57,41 +51,6 @@ CANNOT_HERE = frozenset(
 class Verdict(NamedTuple):
     state: str
     sentence: str
-
-
-def run(drill: Drill, *, is_patient: bool = True) -> None:
-    """Carry a claimed drill through to its verdict; nothing is written once its lease is lost.
-
-    Not `is_patient`: a store that does not answer is a failed drill, not one to be tried again later.
-    """
-    beat = drills.Heartbeat(drill)
-    beat.start()
-    try:
-        if drill.attempts > drills.MOST_ATTEMPTS:
-            said = f"It was begun {drills.MOST_ATTEMPTS} times and never came to an end; see the workers' logs."
-            drills.finish(drill, State.FAILED, said)
-        else:
-            clear_leftovers()
-            Trial(drill, beat, is_patient).run()
-    except (LeaseLost, Stopped):
-        log.info("drill given up", extra={"drill": drill.pk})
-    finally:
-        beat.end()
-
-
-def clear_leftovers() -> None:
-    """Remove servers whose drill is over or somebody else's: their worker was killed before it could."""
-    with suppress(Refusal):
-        for folder in place_for(PLACE).iterdir():
-            pk, _, fence = folder.name.partition("-")
-            drill = Drill.objects.filter(pk=pk).select_related("instance").first() if pk.isdecimal() else None
-            if drill and not _is_held(drill, fence):
-                engine_of(drill.instance.engine).discard(folder)
-
-
-def _is_held(drill: Drill, fence: str) -> bool:
-    held = drill.state == State.RUNNING and drill.leased_until and drill.leased_until > clock.now()
-    return bool(held) and str(drill.fence) == fence
 
 
 @dataclass
@@ -114,9 +73,36 @@ class Trial:
         self.evidence = {**self.drill.evidence, "host": who()}
         self._told = ""
 
+    # ---- what differs
+
+    def clear_former(self) -> None:
+        """Remove what earlier attempts have left; raises Refusal where that cannot be seen to now."""
+
     @property
-    def folder(self) -> Path:
-        return place_for(PLACE) / f"{self.drill.pk}-{self.drill.fence}"
+    def standing(self) -> str:
+        """What was restored, and where it stood, for whoever has to look after it."""
+        raise NotImplementedError
+
+    def _watched(self, copy: Copy) -> Any:
+        """Return a copy's bytes as `_restored` takes them; a part that differs is noted in `differing`."""
+        raise NotImplementedError
+
+    def _clone(self, copy: Copy) -> Any:
+        """Return a damaged clone of them."""
+        raise NotImplementedError
+
+    def _one_byte_flipped(self, copy: Copy) -> BinaryIO:
+        """Open the copy, or its first stripe, with one byte of it inverted."""
+        raise NotImplementedError
+
+    def _restored(self, data: list[Any], logs: list[Any]) -> AbstractContextManager[Any]:
+        """Restore it: `restored_until`, `server` to look into; afterwards it is gone, and that was looked at."""
+        raise NotImplementedError
+
+    def _require_trust(self, choice: Choice) -> None:
+        """Raise Refusal where these copies are not restored."""
+
+    # ---- running
 
     def run(self) -> None:
         try:
@@ -150,7 +136,7 @@ class Trial:
 
     def _unless_left_behind(self, verdict: Verdict) -> Verdict:
         if self.evidence.get("removed") is False:
-            return Verdict(State.FAILED, f"The throw-away server in {self.folder} could not be removed.")
+            return Verdict(State.FAILED, f"{self.standing} could not be removed.")
         return verdict
 
     def _out_of_reach(self, error: StorageError) -> Verdict | None:
@@ -197,12 +183,9 @@ class Trial:
             return Verdict(State.FAILED, " ".join(f"{check['name']}: {_first(check)}" for check in failed[:3]))
         return Verdict(State.PASSED, "Restored, checked, counted and removed again.")
 
-    def _watched(self, copy: Copy) -> Source:
-        return drill_sources.watched(copy, self.differing, self.beat.lost.is_set)
-
     def _choose(self) -> Choice:
         """Pick the moment, and pin its copies under their locks, so that no purge takes one away meanwhile."""
-        if refusal := drills.why_not(self.drill.instance):
+        if refusal := drills.why_not(self.drill.instance, self.drill.store):
             raise refusal
         for _ in range(3):
             choice = drill_sources.choose(self.drill, self.luck)
@@ -231,45 +214,6 @@ class Trial:
     def _let_go(self) -> None:
         pins, self.beat.pins = self.beat.pins, []
         Pin.objects.filter(pk__in=pins).update(until=clock.now())
-
-    @staticmethod
-    def _require_trust(choice: Choice) -> None:
-        """Where uids cannot be changed a restored server is as mighty as we are: no files that somebody else wrote."""
-        if confinement.account() is None and any(copy.set.origin == "found" for copy in choice.copies):
-            raise Refusal(
-                "NotTrusted",
-                "Its backups were written by somebody else, and as an ordinary user a restored server would be as"
-                " mighty as this worker.",
-                "Run the worker as root, or restore it by hand.",
-            )
-
-    @contextmanager
-    def _restored(self, data: list[Source], logs: list[Source]) -> Iterator[Any]:
-        """A running throw-away server; afterwards it is gone, and that it is has been looked at."""
-        folder = self.folder
-        request = RestoreRequest(
-            place=folder.parent,
-            name=folder.name,
-            sets=tuple(data),
-            logs=tuple(logs),
-            until=self.choice.until,
-            network=False,
-            progress=self._progress,
-            stop=self.beat.lost.is_set,
-        )
-        begun = time.monotonic()
-        try:
-            restored = self.engine.restore(request)
-            self.seconds |= {**restored.seconds, "recovery": round(time.monotonic() - begun, 3)}
-            self.evidence["notes"] = list(restored.notes)
-            try:
-                yield restored
-            finally:
-                self.evidence["server_log"] = _last_words(restored.server.log)
-                restored.server.stop()
-        finally:
-            self.engine.discard(folder)
-            self.evidence["removed"] = not folder.exists() and not confinement.living_in(folder)
 
     def _progress(self, stage: str, done: int, total: int | None) -> None:
         if stage != self._told:
@@ -300,7 +244,7 @@ class Trial:
         self._checked(found.tool, found.passed, found.findings)
 
     def _version(self, server: RunningServer) -> str:
-        return self.engine.ask(server, "", "SELECT version()") if self.engine.ask else ""
+        return self.engine.ask(server, "", self.engine.capabilities.version_question) if self.engine.ask else ""
 
     def _count(self, server: RunningServer) -> None:
         try:
@@ -345,7 +289,7 @@ class Trial:
     def _hashes_notice(self, copy: Copy) -> tuple[bool, list[str]]:
         self._progress("hashes", 0, None)
         try:
-            with drill_sources.one_byte_flipped(copy, self.luck).open() as stream:
+            with self._one_byte_flipped(copy) as stream:
                 while stream.read(MIB):
                     if self.beat.lost.is_set():
                         raise Stopped("the drill is no longer wanted")
@@ -357,7 +301,7 @@ class Trial:
         """Whether the restore, or the checks behind it, failed, with the engine's words."""
         before = list(self.checks)
         try:
-            with self._restored([drill_sources.damaged_clone(copy, self.luck) for copy in copies], []) as restored:
+            with self._restored([self._clone(copy) for copy in copies], []) as restored:
                 self.found["isolation"] = restored.server.isolation
                 self._look_into(restored.server)
         except (LeaseLost, Stopped, StorageError):
@@ -391,12 +335,3 @@ def _evidence_of(copy: Copy) -> dict[str, Any]:
         "verification": copy.verification,
         "made_by": copy.set.tool_version,
     }
-
-
-def _last_words(log_file: Path) -> str:
-    try:
-        with open(log_file, "rb") as said:
-            said.seek(max(0, log_file.stat().st_size - LAST_WORDS))
-            return speakable(said.read().decode(errors="replace"))
-    except OSError as error:
-        return f"Its log cannot be read: {error.strerror}"

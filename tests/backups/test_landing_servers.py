@@ -117,7 +117,7 @@ def test_a_database_can_be_restored_there_and_the_preview_says_what_that_takes(p
 
 def test_without_a_landing_server_it_says_that_one_is_needed(orders: Instance) -> None:
     assert codes(orders) == [("RestoreNotOffered", "")]
-    assert "on a landing server" in restoring.checks(orders).refusals[0].sentence
+    assert "takes a landing server" in restoring.checks(orders).refusals[0].sentence
 
 
 def test_everything_that_speaks_against_it_is_said_at_once(place: Place, orders: Instance) -> None:

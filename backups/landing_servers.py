@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet
 
 from backups import events, reaching
 from backups.engines import ENGINES, Engine, engine_of
@@ -192,7 +192,7 @@ def in_trouble() -> dict[str, dict]:
 # ---- who may use it, and until when
 
 
-def usable_by(group_id: int, engine: str) -> QuerySet[LandingServer]:
+def usable_by(group_id: int | OuterRef, engine: str | OuterRef) -> QuerySet[LandingServer]:
     """Return the landing servers of an engine that a resource group was granted."""
     return LandingServer.objects.living().filter(engine=engine, groups=group_id).select_related("region")
 

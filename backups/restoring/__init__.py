@@ -31,6 +31,7 @@ from backups.restoring.choosing import chain_at_source
 from backups.restoring.holding import claim, regions_with_work, run
 from backups.restoring.landing import Landing, announce, landing_of
 from backups.restoring.on_landing import free_name as free_database_name
+from backups.restoring.on_landing import needs_landing
 from backups.restoring.onto import aside_of, why_not_original
 from backups.restoring.pins import keep_pins
 from backups.restoring.places import tidy
@@ -59,6 +60,7 @@ __all__ = [
     "keep_pins",
     "landing_of",
     "lapse",
+    "needs_landing",
     "password_of",
     "regions_with_work",
     "remove",

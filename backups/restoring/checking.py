@@ -44,6 +44,7 @@ class Preview:
     gigabytes: float = 0
     seconds_expected: float | None = None
     warnings: list[str] = field(default_factory=list)
+    landing: LandingServer | None = None
 
     @property
     def is_possible(self) -> bool:
@@ -99,6 +100,7 @@ def preview_of(wanted: Wanted, name: str) -> tuple[Preview, Choice | None]:
         gigabytes=_bytes_read(choice) / settings.GB,
         seconds_expected=_seconds_expected(wanted.instance, choice.sets),
         warnings=list(_warnings(wanted, choice)),
+        landing=wanted.landing,
     )
     return found, choice
 

@@ -15,12 +15,18 @@ LONGEST_NAME = 100
 OTHER = "Choose another landing server."
 
 
+def needs_landing(instance: Instance) -> bool:
+    """Whether what is restored of this instance's engine is a database on a landing server, and nothing else."""
+    engine = engine_of(instance.engine)
+    return engine.restore is None and engine.restore_database is not None
+
+
 def why_none(instance: Instance) -> str:
     """Return why a landing server has to be chosen for this instance's engine, "" where none is needed."""
-    engine = engine_of(instance.engine)
-    if engine.restore is not None or engine.restore_database is None:
+    if not needs_landing(instance):
         return ""
-    return f"{engine.capabilities.label} is restored on a landing server, and none was chosen."
+    label = engine_of(instance.engine).capabilities.label
+    return f"Farshore does not restore {label} by itself: it takes a landing server, and none was chosen."
 
 
 def why_not(choice: Choice, landing: LandingServer, instance: Instance) -> Iterator[Refusal]:

@@ -75,6 +75,7 @@ class RestoreForm(forms.Form):
         required=False,
         strip=False,
     )
+    landing = forms.ChoiceField(label=_("Landing server"), required=False)
     token = forms.CharField(widget=forms.HiddenInput, required=False, max_length=36)
 
     def __init__(
@@ -86,12 +87,16 @@ class RestoreForm(forms.Form):
         sets: Sequence[int],
         refused: dict[str, str],
         limits: dict[str, str],
+        landings: Sequence[tuple[str, str]] = (),
     ) -> None:
         super().__init__(data, label_suffix="")
         self.refused = refused
         self.fields["place"].choices = places
         self.fields["until"].widget.attrs |= limits
         self.fields["database"].choices = [(name, name or gettext("the whole server")) for name in databases]
+        self.fields["landing"].choices = landings
+        if landings:
+            self.fields["name"].label = gettext("Name of the new database")
         self.fields["set"].choices = [(pk, str(pk)) for pk in sets]
 
     def clean_by(self) -> str:
@@ -103,7 +108,9 @@ class RestoreForm(forms.Form):
     def clean_name(self) -> str:
         name = self.cleaned_data["name"]
         if not name and self.data["target"] == NEW:
-            raise forms.ValidationError(gettext("Give the new instance a name."), code="required")
+            is_landed = bool(self.fields["landing"].choices)
+            said = gettext("Give the new database a name.") if is_landed else gettext("Give the new instance a name.")
+            raise forms.ValidationError(said, code="required")
         return name
 
     def clean(self) -> dict[str, Any]:

@@ -48,6 +48,15 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Also:
+    """Another database that comes back in the same go."""
+
+    database: str
+    name: str
+    preview: Preview
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a look at the wish came to."""
 
@@ -55,19 +64,31 @@ class Plan:
     lines: list[Line]
     steps: list[Step]
     charge: Decimal | None
+    others: Sequence[Also] = ()
 
     @property
     def is_possible(self) -> bool:
-        return not self.preview.refusals
+        return not any(one.refusals for one in (self.preview, *(other.preview for other in self.others)))
 
     @property
     def bytes_read(self) -> int:
-        return bytes_read(self.preview)
+        return sum(bytes_read(one) for one in (self.preview, *(other.preview for other in self.others)))
 
 
-def plan_of(preview: Preview, region: Region, at: datetime, *, is_onto: bool = False) -> Plan:
-    charge = charge_inside(region, bytes_read(preview), at)
-    return Plan(preview, lines_of(preview, is_onto=is_onto), steps_of(preview.sources), charge)
+def plan_of(
+    preview: Preview, region: Region, at: datetime, *, is_onto: bool = False, others: Sequence[Also] = ()
+) -> Plan:
+    lines = [*lines_of(preview, is_onto=is_onto), *(line_of(other) for other in others)]
+    read = sum(bytes_read(one) for one in (preview, *(other.preview for other in others)))
+    return Plan(preview, lines, steps_of(preview.sources), charge_inside(region, read, at), others)
+
+
+def line_of(other: Also) -> Line:
+    """Return what would become of another database in one line."""
+    named = gettext("%(database)s as %(name)s") % {"database": other.database, "name": other.name}
+    if refusals := other.preview.refusals:
+        return Line(Look(BAD, "circle-x", named), " ".join(map(str, refusals)))
+    return Line(Look(OK, "check", named), several_in_words(other.preview))
 
 
 def bytes_read(preview: Preview) -> int:
@@ -138,8 +159,11 @@ def _chain_holds(preview: Preview) -> list[Line]:
 
 
 def _room_is_there(preview: Preview) -> list[Line]:
-    if preview.bytes_free is None or not preview.sources:
+    if not preview.sources:
         return []
+    if preview.bytes_free is None:
+        needed = gettext("%(needed)s needed") % {"needed": words.in_words(preview.bytes_needed)}
+        return [Line(Look(WARN, "triangle-alert", gettext("Room not known")), needed)]
     known = {"needed": words.in_words(preview.bytes_needed), "free": words.in_words(preview.bytes_free)}
     return [_good(gettext("Room enough"), gettext("%(needed)s needed, %(free)s free") % known)]
 
@@ -147,6 +171,9 @@ def _room_is_there(preview: Preview) -> list[Line]:
 def _nothing_else(preview: Preview) -> list[Line]:
     if not preview.sources:
         return []
+    if preview.landing:
+        told = gettext("as %(name)s was last looked at") % {"name": preview.landing.name}
+        return [_good(gettext("Version and certificates fit"), told)]
     return [_good(gettext("Engine and version fit"), gettext("a server of this version can be started there"))]
 
 

@@ -23,6 +23,7 @@ from console.widgets.badges import BAD, OFF, OK, WARN, Look, badge
 from console.widgets.instance_lists import InstanceFilter, instances_here, mark_operated, recoverable
 from console.widgets.labels import translated
 from console.widgets.listing import ListView
+from console.widgets.restorable import with_landing
 from console.widgets.states import STORE, UNKNOWN
 from console.widgets.tables import LONG, ActionsColumn, ConsoleTable, PickColumn
 from regions import clock
@@ -103,7 +104,7 @@ class RecoveryList(ListView):
     usual_sort = "name"
 
     def rows(self) -> QuerySet[Instance]:
-        return recoverable(instances_here(self.request))
+        return with_landing(recoverable(instances_here(self.request)))
 
     def dress(self, rows: list[Instance]) -> list[Instance]:
         found = recoveries_of(rows)

@@ -11,8 +11,15 @@ from backups.models import Restore
 from console.widgets import words
 from console.widgets.progress import Progress
 
+DOWNLOAD, FULL, DIFFERENTIAL, LOG, RECOVER = "download", "full", "differential", "log", "recover"
 UNPACK, REPLAY, START, CHECK, COUNT, REPLACE = "unpack", "replay", "start", "check", "count", "replace"
+LANDED = (DOWNLOAD, FULL, DIFFERENTIAL, LOG, RECOVER)
 STAGES = {
+    DOWNLOAD: gettext_noop("Bring the files to the share"),
+    FULL: gettext_noop("Restore the full backup"),
+    DIFFERENTIAL: gettext_noop("Restore the differential backup"),
+    LOG: gettext_noop("Restore the logs"),
+    RECOVER: gettext_noop("Bring the database online"),
     UNPACK: gettext_noop("Unpack the backup"),
     REPLAY: gettext_noop("Replay the logs"),
     START: gettext_noop("Start the server"),
@@ -21,6 +28,11 @@ STAGES = {
     REPLACE: gettext_noop("Take the original's place"),
 }
 DOING = {
+    DOWNLOAD: gettext_noop("Bringing the files"),
+    FULL: gettext_noop("Restoring the full"),
+    DIFFERENTIAL: gettext_noop("Restoring the differential"),
+    LOG: gettext_noop("Restoring logs"),
+    RECOVER: gettext_noop("Bringing it online"),
     UNPACK: gettext_noop("Unpacking"),
     REPLAY: gettext_noop("Replaying logs"),
     START: gettext_noop("Starting the server"),
@@ -59,10 +71,20 @@ class Stage:
 
 def stages_of(restore: Restore, at: datetime) -> list[Stage]:
     """Return the stages in their order; one that only this engine has stands where it was met."""
-    names = [name for name in STAGES if name != REPLACE or restore.onto_id]
+    names = _of_landed(restore) if restore.landing_id else [name for name in STAGES if _belongs(name, restore)]
     names += [name for name in (*restore.seconds, restore.stage) if name and name not in names]
     reached = names.index(restore.stage) if restore.stage else -1
     return [_stage(restore, name, place, reached, at) for place, name in enumerate(names)]
+
+
+def _belongs(name: str, restore: Restore) -> bool:
+    return name not in LANDED and (name != REPLACE or bool(restore.onto_id))
+
+
+def _of_landed(restore: Restore) -> list[str]:
+    """Return the stages of the kinds of backup that it reads."""
+    kinds = {source.set.kind for source in restore.sources.all()}
+    return [name for name in LANDED if name in (DOWNLOAD, RECOVER) or name in kinds]
 
 
 def _stage(restore: Restore, name: str, place: int, reached: int, at: datetime) -> Stage:

@@ -18,8 +18,9 @@ from backups.policies import Refusals
 from console.restores import choice
 from console.restores.choice import DEFAULT, Place, SetChoice, Stretch
 from console.restores.forms import MOMENT, NEW, NEWEST, ORIGINAL, SET, RestoreForm, in_a_field, moment_in
+from console.restores.landing import LandingChoice
 from console.restores.once import is_first, new_token
-from console.restores.plan import Plan, plan_of
+from console.restores.plan import Also, Plan, plan_of
 from console.restores.recovery import PickInstance
 from console.widgets import words
 from console.widgets.acting import acting
@@ -52,6 +53,8 @@ class New(View):
         if not is_first(token):
             return _asked_already(request, token)
         try:
+            if wizard.also:
+                return _ask_several(request, wizard, token)
             restore = restoring.ask(wizard.instance, acting(request), name=wizard.name, batch=token, **wizard.wish)
         except Refusals as refused:
             wizard.refuse(refused)
@@ -59,6 +62,15 @@ class New(View):
         waits = gettext("The restore onto %(name)s waits for a second person.")
         sentence = (waits if restore.onto else gettext("%(name)s is being restored.")) % {"name": restore.name}
         return leave(request, sentence, to=reverse("restores:page", args=[restore.code]))
+
+
+def _ask_several(request: HttpRequest, wizard: Wizard, token: str) -> HttpResponse:
+    """Ask for all databases or, raising Refusals, for none."""
+    wish = {name: value for name, value in wizard.wish.items() if name != "database"}
+    names = {wizard.database: wizard.name, **wizard.also}
+    restores = restoring.ask_databases(wizard.instance, acting(request), names=names, batch=token, **wish)
+    sentence = gettext("%(n)s databases are being restored.") % {"n": len(restores)}
+    return leave(request, sentence, to=reverse("restores:list"))
 
 
 def _wizard(request: HttpRequest, said: QueryDict, *, is_order: bool = False) -> Wizard:
@@ -164,6 +176,17 @@ class Wizard:
         refusals = restoring.why_not_original(self.instance)
         return " ".join(map(str, refusals))
 
+    @cached_property
+    def landing(self) -> LandingChoice | None:
+        """Return what is chosen of a landing server, None where the engine needs none."""
+        if not restoring.needs_landing(self.instance):
+            return None
+        return LandingChoice(self.instance, self.place.region, self.database, self.databases, self.said)
+
+    @property
+    def needs_landing(self) -> bool:
+        return restoring.needs_landing(self.instance)
+
     # ---- what is asked for
 
     @cached_property
@@ -208,7 +231,8 @@ class Wizard:
             "set": self._set,
             "target": self.target,
             "typed": self.said.get("typed", ""),
-            "name": self.said["name"] if "name" in self.said else restoring.free_name(self.instance),
+            "name": self._name,
+            "landing": self.landing.server.code if self.landing and self.landing.server else "",
             "token": self.said.get("token") or new_token(),
         }
         return RestoreForm(
@@ -218,7 +242,19 @@ class Wizard:
             sets=[one.set.pk for one in self.sets if not one.why_not],
             refused=self.refused,
             limits=self._limits,
+            landings=[(one.code, one.name) for one in self.landing.servers] if self.landing else (),
         )
+
+    @property
+    def _name(self) -> str:
+        if self.landing:
+            return self.landing.name
+        return self.said["name"] if "name" in self.said else restoring.free_name(self.instance)
+
+    @property
+    def also(self) -> dict[str, str]:
+        """Return the other databases that are wanted: a set is one database's, a moment is everybody's."""
+        return self.landing.also if self.landing and self.by != SET else {}
 
     @property
     def _limits(self) -> dict[str, str]:
@@ -248,6 +284,8 @@ class Wizard:
         said = self.form.cleaned_data
         chosen = next((one.set for one in self.sets if one.set.pk == said.get("set")), None)
         onto = {"onto": self.instance} if self.is_onto else {}
+        if self.landing and self.landing.server:
+            onto = {"landing": self.landing.server}
         if self.place.store is None and said["by"] == SET:
             return {"default_set": chosen, **onto}
         place = {"store": self.place.store} if self.place.store else {"at_source": True}
@@ -265,7 +303,12 @@ class Wizard:
         if self.why_not or set(self.form.errors) - {"name"}:
             return None
         preview = restoring.checks(self.instance, name=self.name, **self.wish)
-        return plan_of(preview, self.place.region, self.at, is_onto=self.is_onto)
+        others = [self._other(database, name) for database, name in self.also.items()]
+        return plan_of(preview, self.place.region, self.at, is_onto=self.is_onto, others=others)
+
+    def _other(self, database: str, name: str) -> Also:
+        wish = self.wish | {"database": database}
+        return Also(database, name, restoring.checks(self.instance, name=name or " ", **wish))
 
     @cached_property
     def nearest(self) -> list[datetime]:
@@ -296,9 +339,11 @@ class Wizard:
         """Return where links to a moment begin: the same instance, place, target and name."""
         kept = {"instance": self.instance.code, "place": self.place.key, "database": self.database}
         as_what = {"target": self.target, "name": self.form["name"].value()}
-        return f"{reverse('restores:new')}?{urlencode(kept | as_what)}"
+        landed = self.landing.kept if self.landing else []
+        return f"{reverse('restores:new')}?{urlencode([*(kept | as_what).items(), *landed])}"
 
     @property
     def address(self) -> str:
         kept = [(name, self.said[name]) for name in KEPT if name in self.said]
+        kept += self.landing.kept if self.landing else []
         return f"{reverse('restores:new')}?{urlencode(kept)}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils.translation import gettext
 
-from backups import windows
+from backups import landing_servers, windows
 from backups.engines import engine_of
 from backups.models import BackupSet, Copy, Instance, Kind
 from console.widgets.set_lists import is_there
@@ -15,9 +16,22 @@ from console.widgets.set_lists import is_there
 def why_engine_not_restored(instance: Instance) -> str:
     """Return why Farshore restores nothing of this engine, "" when it does."""
     engine = engine_of(instance.engine)
-    if engine.restore is not None:
+    if engine.restore is not None or (engine.restore_database is not None and _lands(instance)):
         return ""
     return gettext("Farshore does not restore %(engine)s yet") % {"engine": engine.capabilities.label}
+
+
+def _lands(instance: Instance) -> bool:
+    """Whether a landing server was granted to its group; asked once for each instance that a page holds."""
+    known = getattr(instance, "lands", None)
+    if known is None:
+        known = instance.lands = landing_servers.usable_for(instance).exists()
+    return known
+
+
+def with_landing(instances: QuerySet[Instance]) -> QuerySet[Instance]:
+    """Bring along for each what `why_engine_not_restored` would ask for."""
+    return instances.annotate(lands=Exists(landing_servers.usable_by(OuterRef("group"), OuterRef("engine"))))
 
 
 def why_set_not_restored(found: BackupSet, copies: Iterable[Copy]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from datetime import timedelta
@@ -17,6 +18,7 @@ from backups.restoring.choosing import Choice, Wanted, choose
 from regions import clock
 from regions.refusals import Refusal
 from tests.backups.landings import PASSWORD, Place, chain, copied, place_in
+from tests.backups.test_restoring import run
 from tests.backups.world import SOURCE, TARGET, World
 
 
@@ -117,7 +119,7 @@ def test_a_database_can_be_restored_there_and_the_preview_says_what_that_takes(p
 
 def test_without_a_landing_server_it_says_that_one_is_needed(orders: Instance) -> None:
     assert codes(orders) == [("RestoreNotOffered", "")]
-    assert "on a landing server" in restoring.checks(orders).refusals[0].sentence
+    assert "takes a landing server" in restoring.checks(orders).refusals[0].sentence
 
 
 def test_everything_that_speaks_against_it_is_said_at_once(place: Place, orders: Instance) -> None:
@@ -192,6 +194,25 @@ def test_a_default_backup_is_restored_on_a_landing_server_of_the_source_region(p
     found = BackupSet.objects.filter(kind="full").get()
     assert codes(orders, landing=row, default_set=found) == []
     assert codes(orders, landing=row) == [("LandingElsewhere", "landing")]
+
+
+def test_the_command_does_what_the_wizard_does(place: Place, orders: Instance) -> None:
+    place.register()
+    onto = ("orders", "--landing", "Landing-1", "--database", "Sales")
+    assert run("orders", "--landing", "nowhere")[0] == 1
+    assert "No landing server nowhere is granted to Payments" in run("orders", "--landing", "nowhere")[2]
+    assert "a database master already" in run(*onto, "--as", "master", "--check")[2]
+    code, said, err = run(*onto, "--as", "Back", "--user", "admin")
+    assert code == 0 and "Sales of orders is restored as Back on landing-1." in said, err
+    code, said, err = run(*onto, "--json")
+    assert code == 0 and json.loads(said)["database"] == "Sales-restored", err
+    refused = run(*onto, "--also", "Wages=Back")
+    assert refused[0] == 1 and "Wages: " in refused[2] and Restore.objects.count() == 2
+    copied(place.world, orders, *((backup,) for backup in chain("Wages")))
+    code, said, err = run(*onto, "--also", "Wages=Wages back", "--json")
+    assert [one["database"] for one in json.loads(said)] == ["Sales-restored-2", "Wages back"], err
+    assert run("orders", "--database", "Sales", "--also", "Wages=x")[0] == 1
+    assert run("--list")[1].count("Queued") == 4
 
 
 def test_a_moment_that_cannot_be_had_says_why(place: Place, orders: Instance) -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
-from backups.models import Event, LandingServer, ResourceGroup
-from tests.backups.landings import PASSWORD, SHARE, Place, place_in
+from backups import landing_servers
+from backups.models import Copy, Event, Instance, LandingServer, ResourceGroup, Restore
+from regions.models import Store
+from tests.backups.landings import PASSWORD, SHARE, Place, chain, copied, place_in
 from tests.backups.world import World
-from tests.console.fleet import TARGET, Fleet
+from tests.console.fleet import SOURCE, TARGET, Fleet
 
-LIST, REGISTER = "/stores/landing/", "/stores/landing/register/"
+LIST, REGISTER, NEW = "/stores/landing/", "/stores/landing/register/", "/backups/restores/new/"
 TEST = {"HTTP_HX_REQUEST": "true", "HTTP_HX_TARGET": "test"}
 DIALOG = {"HTTP_HX_REQUEST": "true", "HTTP_HX_TARGET": "dialog-body"}
 
@@ -27,6 +31,7 @@ def words(answer: Any) -> str:
 
 @pytest.fixture
 def place(fleet: Fleet, tmp_path: Path) -> Iterator[Place]:
+    Store.objects.all().delete()  # the world makes real ones, on folders
     with place_in(World(tmp_path, fleet.root(), fleet.group)) as found:
         yield found
 
@@ -122,3 +127,114 @@ def test_a_longer_list_asks_the_database_no_more_often(root: Client, place: Plac
     with CaptureQueriesContext(connection) as more:
         root.get(LIST)
     assert len(more) == len(one)
+
+
+# ---- restoring onto one
+
+
+@pytest.fixture
+def orders(place: Place) -> Instance:
+    """Its databases Sales and Wages are copied, with logs."""
+    found = place.world.instance("orders")
+    copied(place.world, found, *((backup,) for name in ("Sales", "Wages") for backup in chain(name)))
+    return found
+
+
+def asked(instance: Instance, row: LandingServer, **said: Any) -> dict[str, Any]:
+    """What the wizard's form sends when nothing in it was changed."""
+    store = Copy.objects.filter(set__instance=instance).first().destination_store_id
+    usual = {"instance": instance.code, "place": store, "database": "Sales", "named_for": "Sales", "by": "newest"}
+    return {**usual, "landing": row.code, "name": "Sales-restored", "target": "new", "token": str(uuid4()), **said}
+
+
+def test_the_wizard_asks_for_a_landing_server_and_the_new_name(desk: Client, place: Place, orders: Instance) -> None:
+    nothing = words(desk.get(NEW, {"instance": orders.code}))
+    assert "Farshore does not restore SQL Server yet." in nothing and "It is restored on a landing server" in nothing
+    row = place.register()
+    shown = words(desk.get(NEW, {"instance": orders.code}))
+    assert f'value="{row.code}" selected' in shown and 'value="Sales-restored"' in shown
+    assert "1 backup set · 3 logs without a gap" in shown and "Version and certificates fit" in shown
+    assert "No charge for restoring inside China (Shanghai)." in shown, "R-4.6"
+    assert "not an instance of its own" in shown and 'name="also" value="Wages"' in shown
+    answer = desk.post(NEW, asked(orders, row))
+    restore = Restore.objects.get()
+    assert answer.url == reverse("restores:page", args=[restore.code])
+    assert (restore.landing, restore.landed_as, restore.database) == (row, "Sales-restored", "Sales")
+    page = words(desk.get(answer.url))
+    assert "a database on landing-1" in page and "Bring the files to the share" in page and "simulation" in page
+    assert "Unpack the backup" not in page and "Restore the differential" not in page
+
+
+def test_what_speaks_against_it_is_said_at_once_and_nothing_is_asked_for(
+    desk: Client, place: Place, orders: Instance
+) -> None:
+    place.machine.version, place.machine.free_bytes = (14, 0, 1), 5
+    row = place.register()
+    shown = words(desk.get(NEW, asked(orders, row, name="master")))
+    for expected in ("landing-1 has a database master already", "is 14.0.1", "No room", "5 are free"):
+        assert expected in shown
+    assert words(desk.post(NEW, asked(orders, row, name="master"))).count("Not asked for.") == 1
+    assert "Give the new database a name." in words(desk.post(NEW, asked(orders, row, name=" ")))
+    place.machine.accounts["farshore"].sees_state = False
+    landing_servers.look(row)
+    assert "Room not known" in words(desk.get(NEW, asked(orders, row)))
+    assert not Restore.objects.exists()
+
+
+def test_several_databases_are_asked_for_in_one_go_each_renamed(desk: Client, place: Place, orders: Instance) -> None:
+    row = place.register()
+    both = asked(orders, row, also=["Wages"], **{"as:Wages": "Wages back"})
+    plan = words(desk.get(NEW, both, HTTP_HX_REQUEST="true", HTTP_HX_TARGET="plan"))
+    assert "Wages as Wages back" in plan
+    refused = words(desk.post(NEW, {**both, "as:Wages": "sales-RESTORED"}))
+    assert "Wages: landing-1 has a database sales-RESTORED already, or gets one." in refused
+    assert not Restore.objects.exists()
+    assert desk.post(NEW, {**both, "token": str(uuid4())}).url == reverse("restores:list")
+    assert dict(Restore.objects.values_list("database", "landed_as")) == {
+        "Sales": "Sales-restored",
+        "Wages": "Wages back",
+    }
+    assert "on landing-1" in words(desk.get(reverse("restores:list")))
+    again = desk.post(NEW, {**both, "show": "1"})
+    assert "also=Wages" in again.url and "as%3AWages=Wages+back" in again.url
+
+
+def test_another_database_has_another_usual_name_and_a_set_comes_alone(
+    desk: Client, place: Place, orders: Instance
+) -> None:
+    row = place.register()
+    shown = words(desk.get(NEW, asked(orders, row, database="Wages")))
+    assert 'value="Wages-restored"' in shown and 'name="also" value="Sales"' in shown
+    full = orders.sets.get(kind="full", database="Sales")
+    desk.post(NEW, asked(orders, row, by="set", set=full.pk, also=["Wages"]))
+    assert Restore.objects.get().set == full
+
+
+def test_a_region_without_a_landing_server_says_so(desk: Client, place: Place, orders: Instance) -> None:
+    row = place.register(region=place.world.region(SOURCE))
+    shown = words(desk.get(NEW, {"instance": orders.code}))
+    assert "No landing server that Payments may use is registered in China (Shanghai)." in shown
+    assert desk.post(NEW, asked(orders, row)).status_code == 200
+    here = words(desk.get(NEW, {"instance": orders.code, "place": "default"}))
+    assert f'value="{row.code}" selected' in here, "a default backup, in the source region"
+    assert not Restore.objects.exists()
+
+
+def test_a_database_that_is_ready_says_where_it_is_and_is_removed(desk: Client, place: Place, orders: Instance) -> None:
+    row = place.register()
+    desk.post(NEW, asked(orders, row))
+    facts = {"state": "ready", "host": "127.0.0.1", "port": 1433, "restored_until": place.world.user.date_joined}
+    Restore.objects.update(finished_at=place.world.user.date_joined, seconds={"download": 1.5, "recover": 0.1}, **facts)
+    restore = Restore.objects.get()
+    where = reverse("restores:page", args=[restore.code])
+    page = words(desk.get(where))
+    assert "The new database" in page and "no instance of its own" in page and "landing-1" in page
+    assert "Show the password" not in page and "Its machine is gone" not in page
+    assert "The database Sales-restored is dropped on landing-1" in words(desk.get(f"{where}remove/", **DIALOG))
+    desk.post(f"{where}remove/")
+    Restore.objects.update(error="It does not answer.", remedy="Start it.")
+    page = words(desk.get(where))
+    assert "It could not be removed: It does not answer." in page and "Removing" in page
+    LandingServer.objects.update(error="It does not answer.")
+    assert "Its machine is gone" in words(desk.get(where))
+    assert "Sales-restored" in words(desk.get(f"{LIST}{row.code}/"))

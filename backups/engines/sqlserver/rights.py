@@ -14,8 +14,10 @@ HISTORY_TABLES = ("backupset", "backupmediaset", "backupmediafamily")
 def script_for(login: str, databases: Iterable[str], *, major: int = 0, restores: bool = False) -> str:
     """Return T-SQL that an administrator reads, completes with a password and runs; safe to run again.
 
-    `major` 0: a version that is not known yet. `restores`: the server is one that backups are restored on.
+    `major` 0: a version that is not known yet. `restores`: the server is one that backups are restored on; without a
+    database that is all it is, and its own backups are nobody's business.
     """
+    databases = list(databases)
     name = quoted_name(login)
     text = login.replace("'", "''")
     lines = [
@@ -25,9 +27,13 @@ def script_for(login: str, databases: Iterable[str], *, major: int = 0, restores
         f"    CREATE LOGIN {name} WITH PASSWORD = N'<choose one>', DEFAULT_DATABASE = [master];",
         "-- Sizes, availability groups, encryption, and how far a backup is:",
         *_sees_state(name, major),
-        "-- To end a backup of its own that is no longer wanted (without it, its connection is closed instead):",
+        "-- To end its own backup or restore when it is no longer wanted (else its connection is closed instead):",
         f"GRANT ALTER ANY CONNECTION TO {name};",
         *(_restores(text, name) if restores else []),
+    ]
+    if restores and not databases:
+        return "\n".join(lines) + "\n"
+    lines += [
         "",
         "-- The history of backups:",
         "USE [msdb];",

@@ -16,9 +16,9 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Q
 from django.utils.dateparse import parse_datetime
 
-from backups import access, restoring
+from backups import access, landing_servers, restoring
 from backups.events import By
-from backups.models import BackupSet, Copy, CopyState, Instance, Restore, Role
+from backups.models import BackupSet, Copy, CopyState, Instance, LandingServer, Restore, Role
 from backups.policy_settings import Refusals
 from console.management.answers import asked
 from regions.models import Store
@@ -45,6 +45,15 @@ class Command(BaseCommand):
         parser.add_argument("--default", action="store_true", help="from a default backup, in the source region")
         parser.add_argument("--database", default="", help="which database, where backups hold one each")
         parser.add_argument("--name", default="", help="the new server's name")
+        parser.add_argument("--landing", metavar="NAME", help="onto this landing server; its name or ID")
+        parser.add_argument("--as", dest="called", default="", help="what the new database is called there")
+        parser.add_argument(
+            "--also",
+            action="append",
+            default=[],
+            metavar="DATABASE=NAME",
+            help="another database in the same go, and its new name; give it for each",
+        )
         parser.add_argument(
             "--onto", metavar="INSTANCE", help="onto an instance that is there; its name, exactly (R-2.3)"
         )
@@ -105,7 +114,12 @@ class Command(BaseCommand):
         what = _what(instance, options)
         if options["onto"]:
             what["onto"] = _target(instance, options["onto"], by)
-        name = options["onto"] or options["name"] or restoring.free_name(instance)
+        if options["landing"]:
+            what["landing"] = _landing(instance, options["landing"])
+        if options["also"]:
+            self._several(instance, what, options, by)
+            return
+        name = options["onto"] or options["called"] or options["name"] or _free_name(instance, what)
         if options["check"]:
             self._tell_preview(restoring.checks(instance, name=name, **what))
             return
@@ -116,6 +130,23 @@ class Command(BaseCommand):
             self._tell_end(restore)
         elif self.json:
             self._print(_facts(restore))
+
+    def _several(self, instance: Instance, what: dict[str, Any], options: dict[str, Any], by: By) -> None:
+        """Ask for several databases on a landing server, all or none; with --wait for the last of them too."""
+        if "landing" not in what or not what.keys() <= {"landing", "store", "database", "until", "at_source"}:
+            raise Refusal("NotTogether", "Several databases come back to one moment on a --landing server.", "")
+        first = what.pop("database")
+        names = {first: options["called"] or restoring.free_database_name(what["landing"], first)}
+        names |= dict(said.partition("=")[::2] for said in options["also"])
+        restores = restoring.ask_databases(instance, by, names=names, **what)
+        for restore in restores:
+            self._say(_asked_for(restore))
+        if options["wait"]:
+            for restore in restores:
+                self._outlast(restore, lambda row: row.state not in Restore.PENDING)
+                self._tell_end(restore)
+        elif self.json:
+            self._print([_facts(restore) for restore in restores])
 
     def _tell_preview(self, found: restoring.Preview) -> None:
         facts = {
@@ -159,11 +190,12 @@ class Command(BaseCommand):
         if restore.state != State.READY:
             why = restore.error or f"It was {restore.get_state_display().lower()}."
             raise Refusal(restore.error_code or "NotRestored", why, restore.remedy)
-        password = restoring.password_of(restore)
         if self.json:
-            self._print({**_facts(restore), "password": password})
+            password = {} if restore.landing else {"password": restoring.password_of(restore)}
+            self._print({**_facts(restore), **password})
             return
-        self._say(f"Ready: {restoring.connection_words(restore)}, password {password} (shown this once)")
+        how = "" if restore.landing else f", password {restoring.password_of(restore)} (shown this once)"
+        self._say(f"Ready: {restoring.connection_words(restore)}{how}")
         self._say(f"Restored until {restore.restored_until:%Y-%m-%d %H:%M:%S} UTC")
         for table, rows in restore.rows.items():
             self._say(f"  {rows:>12,} rows  {table}")
@@ -190,7 +222,8 @@ class Command(BaseCommand):
         verb = restoring.cancel if restore.state in Restore.PENDING else restoring.remove
         verb(restore, by)
         self._outlast(restore, lambda row: row.state not in Restore.HELD)
-        self._say(f"{restore.name}: {restore.get_state_display().lower()}; nothing of it runs.")
+        left = "nothing of it is left" if restore.landing else "nothing of it runs"
+        self._say(f"{restore.name}: {restore.get_state_display().lower()}; {left}.")
         if self.json:
             self._print(_facts(restore))
 
@@ -229,7 +262,11 @@ def _person(name: str) -> User | None:
 
 
 def _restores(by: By) -> Any:
-    return access.restores_for(by.user) if by.user else Restore.objects.select_related("instance").order_by("-pk")
+    return (
+        access.restores_for(by.user)
+        if by.user
+        else Restore.objects.select_related("instance", "landing").order_by("-pk")
+    )
 
 
 def _restore(code: str, by: By) -> Restore:
@@ -244,7 +281,26 @@ def _target(source: Instance, named: str, by: By) -> Instance:
     return source if named in (source.name, source.code) else _instance(named, by)
 
 
+def _landing(instance: Instance, named: str) -> LandingServer:
+    found = landing_servers.usable_for(instance).filter(Q(code=named) | Q(name__iexact=named)).first()
+    if found is None:
+        said = f"No landing server {named} is granted to {instance.group}."
+        raise Refusal("NoSuchLanding", said, "See the page Landing servers.", "landing")
+    return found
+
+
+def _free_name(instance: Instance, what: dict[str, Any]) -> str:
+    landing, found = what.get("landing"), what.get("copy") or what.get("default_set")
+    if landing is None:
+        return restoring.free_name(instance)
+    database = found.set.database if isinstance(found, Copy) else found.database if found else what["database"]
+    return restoring.free_database_name(landing, database or instance.name)
+
+
 def _asked_for(restore: Restore) -> str:
+    if restore.landing:
+        where = f"{restore.landed_as} on {restore.landing.name}"
+        return f"{restore.code}: {restore.database} of {restore.instance.name} is restored as {where}."
     if restore.onto is None:
         return f"{restore.code}: {restore.instance.name} is restored into {restore.name} in {restore.region}."
     return f"{restore.code}: {restore.name} is restored onto itself once a second person agrees (--agree)."
@@ -341,6 +397,8 @@ def _facts(restore: Restore) -> dict[str, Any]:
         "name": restore.name,
         "onto": restore.onto.code if restore.onto else None,
         "region": restore.region_id,
+        "landing": restore.landing.code if restore.landing else None,
+        "database": restore.landed_as,
         "state": restore.state,
         "restored_until": restore.restored_until,
         "host": restore.host,

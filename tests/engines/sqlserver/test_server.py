@@ -137,6 +137,7 @@ def test_what_logins_and_jobs_take_is_left_to_whoever_runs_it() -> None:
 def test_from_2022_on_the_finer_rights_are_granted() -> None:
     script = script_for("farshore", [], major=16, restores=True)
     assert "VIEW SERVER PERFORMANCE STATE" in script and "VIEW SERVER STATE" not in script
+    assert "msdb" not in script and "[db_backupoperator]" in script_for("x", ["Orders"], restores=True)
     assert "[dbcreator]" in script and "GRANT VIEW DEFINITION TO [farshore]" in script
 
 

@@ -124,11 +124,11 @@ def ask(
 
 
 def _not_taken(instance: Instance) -> Refusal:
-    if shares.is_needed(instance):
+    if shares.is_needed(instance) and instance.arrival == Arrival.TAKEN:
         return Refusal(
             "ShareMissing",
             f"Farshore does not take backups of {instance.name}: no share is known that its server writes them to.",
-            "Enter its host and the share, or run the backup job on the server itself.",
+            "Enter its host and the share.",
         )
     return Refusal(
         "BackupNotTaken",
@@ -414,7 +414,7 @@ def _attempt(job: BackupJob, beat: Heartbeat, note: str = "") -> BackupSet:
 def _prepared(job: BackupJob) -> Callable[..., TakenSet]:
     """Return the engine's verb for a job, its server and base found; raises Refusal before anything is begun."""
     engine, where = engine_of(job.instance.engine), _reach(job)
-    if engine.take_database:
+    if engine.capabilities.writes_to_a_share:
         return shares.taking(job, where)
     if job.kind == Kind.FULL:
         return partial(engine.take_full, where)

@@ -79,12 +79,13 @@ def is_in_turn(instance: Instance) -> bool:
     return instance.arrival == Arrival.TAKEN and can_take(instance)
 
 
-def kinds_of(instance: Instance) -> list[str]:
+def kinds_of(instance: Instance, on: str = BackupJob.On.PRIMARY) -> list[str]:
     """Return the kinds that can be asked for; beside the backups of others only fulls, which disturb none of them."""
     able, found = engine_of(instance.engine).capabilities, [Kind.FULL]
     if not is_in_turn(instance):
         return found
-    if able.takes_differentials or incrementals.are_taken_of(instance):
+    has_differentials = able.takes_differentials and on == BackupJob.On.PRIMARY  # R-9.3
+    if has_differentials or incrementals.are_taken_of(instance):
         found.append(Kind.DIFFERENTIAL)
     return [*found, Kind.LOG] if able.takes_logs else found
 
@@ -110,7 +111,7 @@ def ask(
         raise _not_taken(instance)
     if on == BackupJob.On.SECONDARY:
         secondaries.require_one(instance)
-    if kind not in kinds_of(instance):
+    if kind not in kinds_of(instance, on):
         raise _kind_not_taken(instance, kind)
     wanted = BackupJob(instance=instance, database=database, reason=reason, on=on, kind=kind)
     wanted.is_copy_only = _is_copy_only(wanted)
@@ -238,7 +239,9 @@ def _kind_due(instance: Instance, at: datetime) -> str:
 def ask_logs_by_timetable(limit: int = 1000) -> int:
     """Ask for the logs of every instance whose minute has come, once however late; return of how many."""
     at, count = clock.now(), 0
-    taken = Instance.objects.living().filter(arrival=Arrival.TAKEN, log_every_minutes__gt=0)
+    taken = Instance.objects.living().filter(
+        arrival=Arrival.TAKEN, default_backup_enabled=True, log_every_minutes__gt=0
+    )
     for instance in taken.filter(Q(next_log_at=None) | Q(next_log_at__lte=at))[:limit]:
         due = instance.next_log_at
         if due and Kind.LOG in kinds_of(instance):

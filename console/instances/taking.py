@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import time
 
 from django.db.models import Case, When
 from django.utils.translation import gettext, ngettext
@@ -39,22 +38,19 @@ def told(instance: Instance) -> list[str]:
 def _data(instance: Instance) -> str:
     if not instance.default_backup_enabled:
         return gettext("No backup is taken by the timetable: its default backup is off.")
-    named = {"time": _clock(instance.timetable_time or USUAL_TIME), "days": len(instance.timetable_days)}
+    named = {"when": _when(instance), "full": instance.full_every_days}
     if instance.full_every_days > 1:
-        named["full"] = instance.full_every_days
-        sentence = ngettext(
-            "Each database is backed up at %(time)s UTC, on %(days)s day of the week: a full every %(full)s days,"
-            " differentials between.",
-            "Each database is backed up at %(time)s UTC, on %(days)s days of the week: a full every %(full)s days,"
-            " differentials between.",
-            named["days"],
-        )
+        sentence = gettext("Each database is backed up %(when)s: a full every %(full)s days, differentials between.")
         return sentence % named
-    sentence = ngettext(
-        "A full backup of each database is taken at %(time)s UTC, on %(days)s day of the week.",
-        "A full backup of each database is taken at %(time)s UTC, on %(days)s days of the week.",
-        named["days"],
-    )
+    return gettext("A full backup of each database is taken %(when)s.") % named
+
+
+def _when(instance: Instance) -> str:
+    days = len(instance.timetable_days)
+    named = {"time": f"{instance.timetable_time or USUAL_TIME:%H:%M}", "n": days}
+    if days == 7:
+        return gettext("every day at %(time)s UTC") % named
+    sentence = ngettext("at %(time)s UTC on %(n)s day of the week", "at %(time)s UTC on %(n)s days of the week", days)
     return sentence % named
 
 
@@ -70,10 +66,6 @@ def _through(instance: Instance) -> str:
     return gettext("The server writes to %(share)s, from where the backups are fetched.") % {
         "share": instance.share_called
     }
-
-
-def _clock(at: time) -> str:
-    return f"{at:%H:%M}"
 
 
 # ---- what is under way

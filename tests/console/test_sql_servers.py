@@ -71,7 +71,7 @@ def test_it_is_added_and_its_page_says_what_is_taken_when(
     instance = Instance.objects.get()
     assert answer.redirect_chain[-1][0] == f"/instances/{instance.code}/"
     shown = words(answer)
-    assert "Each database is backed up at 02:30 UTC, on 7 days of the week: a full every 7 days" in shown
+    assert "Each database is backed up every day at 02:30 UTC: a full every 7 days" in shown
     assert "Logs of each database that has them are backed up every 15 minutes." in shown
     assert CALLED in shown and PASSWORD not in shown
     assert sorted(instance.databases.values_list("name", flat=True)) == ["Orders", "Stock"]

@@ -80,12 +80,13 @@ def is_in_turn(instance: Instance) -> bool:
     return instance.arrival == Arrival.TAKEN and can_take(instance)
 
 
-def kinds_of(instance: Instance) -> list[str]:
+def kinds_of(instance: Instance, on: str = BackupJob.On.PRIMARY) -> list[str]:
     """Return the kinds that can be asked for; beside the backups of others only fulls, which disturb none of them."""
     able, found = engine_of(instance.engine).capabilities, [Kind.FULL]
     if not is_in_turn(instance):
         return found
-    if able.takes_differentials or incrementals.are_taken_of(instance):
+    has_differentials = able.takes_differentials and on == BackupJob.On.PRIMARY  # R-9.3
+    if has_differentials or incrementals.are_taken_of(instance):
         found.append(Kind.DIFFERENTIAL)
     return [*found, Kind.LOG] if able.takes_logs else found
 
@@ -111,7 +112,7 @@ def ask(
         raise _not_taken(instance)
     if on == BackupJob.On.SECONDARY:
         secondaries.require_one(instance)
-    if kind not in kinds_of(instance):
+    if kind not in kinds_of(instance, on):
         raise _kind_not_taken(instance, kind)
     wanted = BackupJob(instance=instance, database=database, reason=reason, on=on, kind=kind)
     wanted.is_copy_only = _is_copy_only(wanted)
@@ -125,11 +126,11 @@ def ask(
 
 
 def _not_taken(instance: Instance) -> Refusal:
-    if shares.is_needed(instance):
+    if shares.is_needed(instance) and instance.arrival == Arrival.TAKEN:
         return Refusal(
             "ShareMissing",
             f"Farshore does not take backups of {instance.name}: no share is known that its server writes them to.",
-            "Enter its host and the share, or run the backup job on the server itself.",
+            "Enter its host and the share.",
         )
     return Refusal(
         "BackupNotTaken",
@@ -239,7 +240,9 @@ def _kind_due(instance: Instance, at: datetime) -> str:
 def ask_logs_by_timetable(limit: int = 1000) -> int:
     """Ask for the logs of every instance whose minute has come, once however late; return of how many."""
     at, count = clock.now(), 0
-    taken = Instance.objects.living().filter(arrival=Arrival.TAKEN, log_every_minutes__gt=0)
+    taken = Instance.objects.living().filter(
+        arrival=Arrival.TAKEN, default_backup_enabled=True, log_every_minutes__gt=0
+    )
     for instance in taken.filter(Q(next_log_at=None) | Q(next_log_at__lte=at))[:limit]:
         due = instance.next_log_at
         if due and Kind.LOG in kinds_of(instance):
@@ -417,7 +420,7 @@ def _attempt(job: BackupJob, beat: Heartbeat, note: str = "") -> BackupSet:
 def _prepared(job: BackupJob) -> Callable[..., TakenSet]:
     """Return the engine's verb for a job, its server and base found; raises Refusal before anything is begun."""
     engine, where = engine_of(job.instance.engine), _reach(job)
-    if engine.take_database:
+    if engine.capabilities.writes_to_a_share:
         return shares.taking(job, where)
     if job.kind == Kind.FULL:
         return partial(engine.take_full, where)

@@ -22,13 +22,13 @@ def probe(instance: Instance, password: str) -> ServerFacts | None:
     """Connect to the server an unsaved instance describes, and see that its share is here; None for one known only by
     its files. Raises Refusal."""
     stores.store_of(instance.region_id)
+    reaching.keep_password(instance, password)
     if instance.arrival == Arrival.FOUND:
         refusal = discovery.check_prefixes(instance)
         if refusal:
             raise refusal
-        if not instance.host:
+        if not shares.is_known(instance):
             return None
-    reaching.keep_password(instance, password)
     return reach(instance)
 
 

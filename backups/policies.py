@@ -21,6 +21,7 @@ from backups import (
     planning,
     retention,
     service_role,
+    standings,
 )
 from backups.events import FARSHORE, By
 from backups.models import (
@@ -214,9 +215,12 @@ def _acceptance_for(
 def begin(policy: CopyPolicy, by: By, at: datetime) -> None:
     """Run the 24-hour check and act on it: copy what is valid, back up what has nothing valid, else wait (R-6).
 
-    Of a server whose databases nobody knows yet each is looked at, and backed up where it has nothing valid.
+    A server whose databases nobody has looked at lately is looked at, and what has come meanwhile is backed up too.
     """
-    for check_ in planning.examine(policy.instance, at) or [planning.DatabaseCheck("")]:
+    checks = planning.examine(policy.instance, at)
+    if not checks or standings.are_old(policy.instance, at):
+        checks.append(planning.DatabaseCheck(""))
+    for check_ in checks:
         if check_.chosen:
             planning.plan(policy, check_.chosen, at=at, origin=Copy.Origin.TWENTY_FOUR_HOURS)
         elif default_backups.can_take(policy.instance):

@@ -41,7 +41,7 @@ Consume = Callable[[BinaryIO], None]
 
 def is_needed(instance: Instance) -> bool:
     """Whether Farshore takes backups of such an instance through a share only."""
-    return engine_of(instance.engine).take_database is not None
+    return engine_of(instance.engine).capabilities.writes_to_a_share
 
 
 def is_known(instance: Instance) -> bool:

@@ -6,6 +6,7 @@ A look is complete or it concludes nothing: a server that does not answer makes 
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime, timedelta
 
 from django.db import transaction
 
@@ -15,10 +16,17 @@ from backups.engines.facts import DatabaseStanding
 from backups.models import Instance, ServerDatabase
 from regions import clock
 
+OLD = timedelta(hours=1)
+
 
 def are_told(instance: Instance) -> bool:
     """Whether the instance's server can be asked for its databases one by one."""
     return bool(instance.host) and not instance.released and engine_of(instance.engine).inspect_databases is not None
+
+
+def are_old(instance: Instance, at: datetime) -> bool:
+    """Whether databases may have come or gone since the server was asked for them."""
+    return are_told(instance) and (instance.databases_seen_at is None or instance.databases_seen_at < at - OLD)
 
 
 def refresh(instance: Instance) -> list[ServerDatabase]:

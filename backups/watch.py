@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import groupby
+from operator import attrgetter
 
 from django.db.models import Exists, OuterRef, Q, Subquery
 
@@ -52,6 +55,7 @@ def watch() -> None:
     alerts.keep("logs_not_received", _silent_streams(at))
     alerts.keep("logs_not_ended", _streams_without_end())
     alerts.keep("logs_not_taken", _untaken_logs(at))
+    alerts.keep("database_not_backed_up", _silent_databases(at))
 
 
 def _late_copies(at: datetime) -> dict[str, dict]:
@@ -80,6 +84,47 @@ def _silent_instances(at: datetime) -> dict[str, dict]:
             "instance": instance,
         }
     return found
+
+
+def _silent_databases(at: datetime) -> dict[str, dict]:
+    """Databases of which Farshore has taken no backup in time, while others of their server were backed up."""
+    late: dict[str, dict] = {}
+    for instance, databases in _told_databases():
+        since = due_since(instance, at)
+        silent = [one for one in databases if one.newest is None or one.newest < since]
+        if len(silent) == len(databases):  # it is the instance that is silent
+            continue
+        for one in silent:
+            if one.first_seen_at < since:
+                late[alerts.fitting(f"instance:{instance.pk}:{one.name}")] = _silent(one, since)
+    return late
+
+
+def _told_databases() -> Iterator[tuple[Instance, list[ServerDatabase]]]:
+    sets = BackupSet.objects.data().filter(instance=OuterRef("instance"), database=OuterRef("name"))
+    newest = Subquery(sets.order_by("-finished_at").values("finished_at")[:1])
+    taken = {
+        "instance__arrival": Arrival.TAKEN,
+        "instance__default_backup_enabled": True,
+        "instance__released_at": None,
+    }
+    rows = ServerDatabase.objects.present().filter(is_online=True, **taken).annotate(newest=newest)
+    rows = rows.select_related("instance").order_by("instance", "name")
+    for _, group in groupby(rows.iterator(1000), key=attrgetter("instance_id")):
+        databases = list(group)
+        yield databases[0].instance, databases
+
+
+def _silent(one: ServerDatabase, since: datetime) -> dict:
+    job = one.instance.jobs.filter(database=one.name).exclude(error="").order_by("-pk").first()
+    remedy = f"The last attempt said: {job.error}" if job else "Back it up now, on its instance's page."
+    if not one.may_back_up:
+        remedy = "The account may not back it up: run the script of its login for this database too."
+    return {
+        "sentence": f"No backup of {one.instance.name}, {one.name}, has been taken since {since:%Y-%m-%d %H:%M} UTC.",
+        "remedy": remedy,
+        "instance": one.instance,
+    }
 
 
 def _last_refused(instance: Instance) -> str:
@@ -128,6 +173,7 @@ def _untaken_logs(at: datetime) -> dict[str, dict]:
     expected = ServerDatabase.objects.to_back_up().filter(
         has_logs=True,
         instance__arrival=Arrival.TAKEN,
+        instance__default_backup_enabled=True,
         instance__log_every_minutes__gt=0,
         instance__released_at=None,
         first_seen_at__lt=at - LOGS_LATE,

@@ -61,6 +61,11 @@ class Capabilities:
         """One backup set holds every database of the server."""
         return not self.per_database
 
+    @property
+    def writes_to_a_share(self) -> bool:
+        """Its server writes the backups that Farshore takes, each of one database, to a share (`take_database`)."""
+        return self.takes_backups and self.per_database
+
     def takes_incrementals_of(self, version: str) -> bool:
         """Whether incrementals can be taken of this version; one that is not known may be new enough."""
         return bool(self.incrementals_since) and (not version or _major(version) >= self.incrementals_since)

@@ -247,12 +247,12 @@ class Attempt:
     number: int
     began_at: datetime
 
-    @property
-    def of_job(self) -> str:
-        return f"{self.owner}-{self.job}-"
-
     def __str__(self) -> str:
-        return f"{self.of_job}{self.number}-{self.began_at.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+        return f"{self.owner}-{self.job}-{self.number}-{self.began_at.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+
+    def is_before(self, other: Attempt) -> bool:
+        """Whether this was an earlier attempt at the same job: what it does is nobody's any more."""
+        return (self.owner, self.job) == (other.owner, other.job) and self.number < other.number
 
     @classmethod
     def from_name(cls, said: str) -> Attempt | None:

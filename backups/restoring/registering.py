@@ -22,7 +22,7 @@ def why_not_here(source: Instance) -> str:
     engine = engine_of(source.engine)
     if not engine.capabilities.takes_backups or engine.probe is None:
         return f"Farshore takes no backups of {engine.capabilities.label}."
-    if engine.take_database is not None:
+    if engine.capabilities.writes_to_a_share:
         return "its server writes its backups to a share, which nobody has named; add it by hand, with its share."
     if why := network.why_not(ipaddress.ip_address(settings.RESTORE_ADDRESS)):
         return f"it listens at {settings.RESTORE_ADDRESS}, where Farshore does not connect ({why})."

@@ -6,10 +6,11 @@ from typing import Any
 
 from django import forms
 from django.contrib.auth.models import AbstractBaseUser
+from django.utils.text import format_lazy
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from backups import access, incrementals
+from backups import access, default_backups
 from backups.engines import ENGINES, engine_of
 from backups.models import (
     Arrival,
@@ -22,6 +23,7 @@ from backups.models import (
     Kind,
     Role,
 )
+from backups.models.instance import LOG_MINUTES
 from console.widgets.labels import RegionChoice, choices_of, translated
 from regions.models import Region
 
@@ -80,7 +82,21 @@ class InstanceForm(forms.ModelForm):
         max_value=31,
         initial=1,
         label=_("Days from one full backup to the next"),
-        help_text=_("1: every backup is a full one. More: incremental backups between them (PostgreSQL 17 and newer)."),
+        help_text=_(
+            "1: every backup is a full one. More: what has changed is backed up between them (PostgreSQL 17 and newer,"
+            " SQL Server)."
+        ),
+    )
+    log_every_minutes = forms.TypedChoiceField(
+        required=False,
+        coerce=int,
+        empty_value=0,
+        choices=[
+            (0, _("Never")),
+            *((minutes, format_lazy(_("Every {n} minutes"), n=minutes)) for minutes in LOG_MINUTES),
+        ],
+        label=_("Log backups that Farshore takes"),
+        help_text=_("SQL Server only: the logs of PostgreSQL and MariaDB are received as they are made."),
     )
     tls = forms.ChoiceField(choices=TLS, initial="prefer", label=_("Encrypted connection (TLS)"))
     password = forms.CharField(
@@ -110,6 +126,9 @@ class InstanceForm(forms.ModelForm):
             "timetable_time",
             "default_retention_days",
             "full_every_days",
+            "log_every_minutes",
+            "share_called",
+            "share_folder",
             "host",
             "port",
             "secondary_host",
@@ -129,6 +148,8 @@ class InstanceForm(forms.ModelForm):
             "backup_method": _("Backup method"),
             "arrival": _("Default backups are"),
             "default_retention_days": _("Default backups are kept (days)"),
+            "share_called": _("Share, as the server calls it"),
+            "share_folder": _("The same share, as Farshore's worker sees it"),
             "host": _("Host"),
             "port": _("Port"),
             "secondary_host": _("Secondary: host"),
@@ -139,6 +160,11 @@ class InstanceForm(forms.ModelForm):
         help_texts = {
             "region": _("Regions with a store attached; default backups lie in that store."),
             "default_retention_days": _("7 to 730. Only those that Farshore takes are ever deleted by it."),
+            "share_called": _(
+                "SQL Server only, such as \\\\files\\sql or /var/backups: the server writes its backups there, Farshore"
+                " fetches them."
+            ),
+            "share_folder": _("The absolute path of the folder on the machine of this region's worker, mounted there."),
             "secondary_host": _("Optional. Backups can be taken from it, with the same user and password."),
             "secondary_port": _("Left empty: the same port."),
         }
@@ -164,14 +190,42 @@ class InstanceForm(forms.ModelForm):
         said = super().clean()
         if said.get("engine") and said.get("arrival"):
             self._check_arrival(said)
+            self._check_share(said)
+            self._check_logs(said)
             self._check_incrementals(said)
         return said
 
     def _check_incrementals(self, said: dict[str, Any]) -> None:
         able = engine_of(said["engine"]).capabilities
-        if said.get("full_every_days", 1) > 1 and not able.takes_incrementals_of(said.get("engine_version", "")):
+        on_its_own = able.takes_differentials and said["arrival"] == Arrival.TAKEN
+        takes = on_its_own or able.takes_incrementals_of(said.get("engine_version", ""))
+        if said.get("full_every_days", 1) > 1 and not takes:
             words = gettext("Farshore takes no incremental backups of this; leave it at 1.")
             self.add_error("full_every_days", words)
+
+    def _check_share(self, said: dict[str, Any]) -> None:
+        """Where the server writes its backups to a share, it has two names; elsewhere there is none."""
+        able = engine_of(said["engine"]).capabilities
+        named = [said.get(name) for name in ("share_called", "share_folder")]
+        if able.writes_to_a_share:
+            if any(named) or said["arrival"] == Arrival.TAKEN:
+                self._require_share(said)
+        elif any(named):
+            words = gettext("Backups of %(engine)s come over the connection: leave the share empty.")
+            self.add_error("share_called", words % {"engine": able.label})
+
+    def _require_share(self, said: dict[str, Any]) -> None:
+        words = gettext("Say where the server writes its backups, and under which path that is seen here.")
+        for name in ("share_called", "share_folder"):
+            if not said.get(name) and name not in self.errors:
+                self.add_error(name, words)
+        if not said.get("host") and "host" not in self.errors:
+            self.add_error("host", gettext("Say how to reach the server: its host name or address."))
+
+    def _check_logs(self, said: dict[str, Any]) -> None:
+        takes = engine_of(said["engine"]).capabilities.takes_logs and said["arrival"] == Arrival.TAKEN
+        if said.get("log_every_minutes") and not takes:
+            self.add_error("log_every_minutes", gettext("Farshore takes no log backups of this; choose Never."))
 
     def _check_arrival(self, said: dict[str, Any]) -> None:
         able = engine_of(said["engine"]).capabilities
@@ -192,6 +246,7 @@ class InstanceForm(forms.ModelForm):
 class BackupForm(forms.Form):
     """What "Back up now" takes, and of which server: asked only where there is a choice."""
 
+    database = forms.ChoiceField(required=False, label=_("Database"))
     kind = forms.ChoiceField(required=False, widget=forms.RadioSelect, initial=Kind.FULL, label=_("Type"))
     on = forms.ChoiceField(
         required=False,
@@ -203,9 +258,19 @@ class BackupForm(forms.Form):
 
     def __init__(self, instance: Instance, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, label_suffix="", **kwargs)
-        word = engine_of(instance.engine).capabilities.differential_label
-        self.fields["kind"].choices = [(Kind.FULL, _("Full")), (Kind.DIFFERENTIAL, translated(word))]
-        if not incrementals.are_taken_of(instance):
+        able = engine_of(instance.engine).capabilities
+        labels = {
+            Kind.FULL: _("Full"),
+            Kind.DIFFERENTIAL: translated(able.differential_label),
+            Kind.LOG: _("Log"),
+        }
+        kinds = default_backups.kinds_of(instance)
+        self.fields["kind"].choices = [(kind, labels[kind]) for kind in kinds]
+        names = instance.databases.to_back_up().order_by("name").values_list("name", flat=True)
+        self.fields["database"].choices = [("", _("All databases")), *((name, name) for name in names)]
+        if able.whole_server:
+            del self.fields["database"]
+        if len(kinds) == 1:
             del self.fields["kind"]
         if not instance.secondary_host:
             del self.fields["on"]

@@ -18,7 +18,7 @@ from backups import access, default_backups, eligibility, lag, policies, protect
 from backups.engines import engine_of
 from backups.models import BackupSet, Copy, CopyPolicy, CopyState, Drill, Instance
 from backups.protection import Protection
-from console.instances import level2, streams
+from console.instances import level2, streams, taking
 from console.instances.tables import CopyTable, DrillTable
 from console.instances.window import Window
 from console.widgets import lag_words, proven, words
@@ -149,7 +149,8 @@ def standing_of(request: HttpRequest, instance: Instance) -> dict[str, Any]:
         "can_take": default_backups.can_take(instance),
         "why_not_restored": why_engine_not_restored(instance),
         "restoring": restoring(instance.code),
-        "job": instance.jobs.order_by("-pk").first(),
+        "job": taking.job_told(instance),
+        "taken": taking.told(instance),
         "may_operate": access.may_operate(request.user, instance),
         "at": at,
         "stored": _stored(instance, policy),

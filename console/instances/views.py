@@ -14,14 +14,16 @@ from django.views import View
 from django.views.decorators.http import require_POST
 
 from backups import access, default_backups, fleet, policies
-from backups.models import Instance, Kind, Role
+from backups.engines import ENGINES, engine_of
+from backups.engines.facts import ServerFacts
+from backups.models import Instance, Role
+from console.instances import taking
 from console.instances.forms import BackupForm, InstanceForm
 from console.instances.tables import InstanceTable
 from console.widgets import protected, proven
 from console.widgets.acting import acting
 from console.widgets.dialogs import done, leave, render_dialog
 from console.widgets.instance_lists import ORDERS, InstanceFilter, instances_here, mark_operated, with_last_backup
-from console.widgets.labels import translated
 from console.widgets.listing import ListView
 from regions.refusals import Refusal
 
@@ -75,8 +77,17 @@ def test_connection(request: HttpRequest) -> HttpResponse:
             found = fleet.probe(form.save(commit=False), form.cleaned_data["password"])
         except Refusal as said:
             refusal = said
-    shown = {"found": found, "refusal": refusal, "form": form}
+    shown = {"found": found, "refusal": refusal, "form": form, "script": _login_script(form, found)}
     return render(request, "instances/_test.html", shown)
+
+
+def _login_script(form: InstanceForm, found: ServerFacts | None) -> str:
+    """Return what an administrator runs to make the login, "" where the engine has nothing of the kind."""
+    engine = ENGINES.get(form.data.get("engine", ""))
+    if engine is None or engine.login_script is None:
+        return ""
+    databases, major = (found.databases, int(found.version.partition(".")[0])) if found else ([], 0)
+    return engine.login_script(form.data.get("username") or "farshore", databases, major=major)
 
 
 class BackupNow(View):
@@ -95,14 +106,17 @@ class BackupNow(View):
             job = default_backups.ask(instance, acting(request), **form.wanted())
         except Refusal as refusal:
             return done(request, str(refusal), back=_page_of(code), tone="bad")
-        sentence = gettext("A full backup of %(name)s is %(state)s.")
-        if job.kind != Kind.FULL:
-            sentence = gettext("An incremental backup of %(name)s is %(state)s.")
-        named = {"name": instance.name, "state": translated(job.get_state_display()).lower()}
-        return done(request, sentence % named, back=_page_of(code))
+        return done(request, taking.asked_for(job), back=_page_of(code))
 
     def _show(self, request: HttpRequest, instance: Instance, form: BackupForm) -> HttpResponse:
-        context = {"instance": instance, "policy": policies.enabled_policy(instance), "form": form}
+        able = engine_of(instance.engine).capabilities
+        context = {
+            "instance": instance,
+            "policy": policies.enabled_policy(instance),
+            "form": form,
+            "copy_only": able.out_of_turn_is_copy_only and not default_backups.is_in_turn(instance),
+            "differentials": able.takes_differentials and "kind" in form.fields,
+        }
         return render_dialog(request, "instances/_backup_dialog.html", context, back=_page_of(instance.code))
 
 

@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from backups import default_backups, discovery, eligibility, events, fleet, policies, reaching
+from backups import default_backups, discovery, eligibility, events, fleet, policies, reaching, shares
 from backups.drills import MOST_DAYS
 from backups.engines import ENGINES, engine_of
 from backups.events import By
@@ -46,6 +46,8 @@ class InstanceForm(forms.ModelForm):
         "tls",
         "new_password",
         "arrival",
+        "share_called",
+        "share_folder",
     }
     by: By  # get_form says who
 
@@ -85,8 +87,11 @@ class InstanceForm(forms.ModelForm):
     def clean(self) -> dict[str, Any]:
         data = super().clean()
         if not self.errors:
-            put_beside(self, filter(None, [self._arrival_refused(data), self._method_refused(data)]))
+            put_beside(self, filter(None, self._refusals(data)))
         return data
+
+    def _refusals(self, data: dict[str, Any]) -> list[Refusal | None]:
+        return [self._arrival_refused(data), self._logs_refused(data), self._method_refused(data)]
 
     def _arrival_refused(self, data: dict[str, Any]) -> Refusal | None:
         engine = engine_of(data.get("engine") or self.instance.engine).capabilities
@@ -97,6 +102,8 @@ class InstanceForm(forms.ModelForm):
                 "Choose backups found in the source store.",
                 "arrival",
             )
+        if refusal := self._share_refused(data):
+            return refusal
         if data["arrival"] == Arrival.TAKEN and not data["host"]:
             return Refusal("HostMissing", "Nothing says how to reach the server.", "Enter its name or address.", "host")
         if data["arrival"] == Arrival.FOUND and not engine.discovers_files:
@@ -108,6 +115,35 @@ class InstanceForm(forms.ModelForm):
             )
         if data["arrival"] == Arrival.FOUND and not data["prefixes"]:
             return Refusal("PrefixMissing", "Nothing says where its files lie.", "Enter a prefix.", "prefixes")
+        return None
+
+    def _share_refused(self, data: dict[str, Any]) -> Refusal | None:
+        engine = engine_of(data.get("engine") or self.instance.engine).capabilities
+        named = [data["share_called"], data["share_folder"]]
+        if not engine.writes_to_a_share:
+            unused = Refusal("ShareNotUsed", "Its backups come over the connection.", "Leave it empty.", "share_called")
+            return unused if any(named) else None
+        is_needed = any(named) or data["arrival"] == Arrival.TAKEN
+        if is_needed and not all(named):
+            field = "share_folder" if data["share_called"] else "share_called"
+            return Refusal("ShareMissing", "A share has two names.", "Enter the server's and this worker's.", field)
+        if is_needed and not data["host"]:
+            return Refusal("HostMissing", "Nothing says how to reach the server.", "Enter its name or address.", "host")
+        return None
+
+    def _logs_refused(self, data: dict[str, Any]) -> Refusal | None:
+        engine = engine_of(data.get("engine") or self.instance.engine).capabilities
+        takes = engine.takes_logs and data["arrival"] == Arrival.TAKEN
+        if data["log_every_minutes"] and not takes:
+            return Refusal("LogNotTaken", "Farshore takes no log backups of it.", "Choose never.", "log_every_minutes")
+        policy = policies.enabled_policy(self.instance) if self.instance.pk else None
+        if policy and policy.logs_enabled and takes and not data["log_every_minutes"]:
+            return Refusal(
+                "LogsWanted",
+                "Its logs are copied to another region, and then nobody would take them.",
+                "Turn log backup off in its settings first.",
+                "log_every_minutes",
+            )
         return None
 
     def _method_refused(self, data: dict[str, Any]) -> Refusal | None:
@@ -130,11 +166,12 @@ class InstanceForm(forms.ModelForm):
         row, password = self.instance, self.cleaned_data["new_password"]
         if password:
             reaching.keep_password(row, password)
-        if row.arrival == Arrival.FOUND:
-            if refusal := discovery.check_prefixes(row):
-                raise refusal
-        elif self.REACHED_BY & set(self.changed_data):
+        if row.arrival == Arrival.FOUND and (refusal := discovery.check_prefixes(row)):
+            raise refusal
+        is_reached = row.arrival == Arrival.TAKEN or shares.is_known(row)
+        if is_reached and self.REACHED_BY & set(self.changed_data):
             fleet.reach(row)
+            shares.mark(row)
 
 
 @admin.register(Instance)

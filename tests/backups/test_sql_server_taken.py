@@ -383,6 +383,31 @@ def _with_folder(instance: Instance) -> Instance:
     return instance
 
 
+def test_enabling_looks_for_databases_that_have_come_since_the_last_look(world: World, sql: Fixture) -> None:
+    instance = sql.add()
+    full_of(instance)
+    sql.machine.add("Fresh", pages=8)
+    Instance.objects.update(databases_seen_at=clock.now() - timedelta(hours=2))
+    instance.refresh_from_db()
+    world.enable(instance)
+    assert kinds(take_all()) == [("Fresh", "full")]
+
+
+def test_a_database_that_is_never_backed_up_is_told_while_the_others_are(sql: Fixture) -> None:
+    sql.machine.add("Theirs")
+    sql.machine.accounts["farshore"].backs_up = frozenset({"Orders"})
+    instance = sql.add()
+    instance.databases.update(first_seen_at=clock.now() - 3 * DAY)
+    Instance.objects.update(created_at=clock.now() - 3 * DAY)
+    watch.watch()
+    assert [alert.code for alert in Alert.objects.filter(instance=instance)] == ["no_default_backup"]
+    default_backups.ask(instance, default_backups.FARSHORE)
+    take_all()
+    watch.watch()
+    alert = Alert.objects.get(instance=instance, closed_at=None)
+    assert alert.code == "database_not_backed_up" and "Theirs" in alert.sentence and "script" in alert.remedy
+
+
 # ---- chains and secondaries
 
 
@@ -463,3 +488,5 @@ def test_a_timetables_full_is_not_served_by_one_that_stands_beside(sql: Fixture)
     assert default_backups.ask(instance, default_backups.FARSHORE, database="Orders") == waiting
     waiting.refresh_from_db()
     assert (waiting.is_copy_only, waiting.on) == (False, "primary")
+    with pytest.raises(Refusal, match="No incrementals"):
+        default_backups.ask(instance, default_backups.FARSHORE, database="Orders", on="secondary", kind="differential")

@@ -138,7 +138,10 @@ def test_an_instance_known_by_its_files_is_added(desk: Client, fleet: Fleet) -> 
     [
         ({"prefixes": ""}, "Say where its files lie"),
         ({"prefixes": "farshore/v1/"}, "where Farshore itself writes"),
-        ({"arrival": "taken"}, "does not take backups of SQL Server"),
+        ({"arrival": "taken"}, "Say where the server writes its backups"),
+        ({"share_called": "/var/backups"}, "Say where the server writes its backups"),
+        ({"log_every_minutes": "5"}, "takes no log backups of this"),
+        ({"engine": "postgresql", "arrival": "taken", "share_called": "/x"}, "leave the share empty"),
         ({"engine": "postgresql"}, "are not discovered"),
         ({"region": "cn-beijing"}, "valid choice"),
         ({"default_retention_days": "6"}, "default_retention_days"),

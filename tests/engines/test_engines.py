@@ -30,7 +30,7 @@ def test_an_engine_offers_the_verbs_its_capabilities_promise(name):
     assert engine.capabilities.discovers_files == (engine.inspect is not None)
     if engine.capabilities.takes_backups:
         assert (engine.take_full is not None) == engine.capabilities.whole_server
-        assert (engine.take_database is not None) == engine.capabilities.per_database
+        assert (engine.take_database is not None) == engine.capabilities.writes_to_a_share
         assert engine.probe is not None
     if engine.capabilities.takes_differentials or engine.capabilities.takes_logs:
         assert engine.take_database is not None

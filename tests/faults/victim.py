@@ -68,10 +68,12 @@ def plant(window: str) -> None:
         purging,
         replication,
         retention,
+        shares,
     )
     from backups.engines import postgresql, sqlserver
     from backups.engines.postgresql import feeding, unpacking
     from backups.engines.postgresql import restoring as engine
+    from backups.engines.sqlserver import watching
     from backups.restoring import holding, landed, places, replacing
     from regions.storage.filesystem import FolderStorage
 
@@ -87,6 +89,9 @@ def plant(window: str) -> None:
         "deleted, no row": lambda: before(purging, "_finish"),
         "backup sent, not recorded": lambda: before(default_backups, "_record"),
         "backup half sent": lambda: after(default_backups, "_keep", 3),
+        "server still writes": lambda: after(watching.Running, "join"),
+        "server has ended it": lambda: before(shares, "_stream"),
+        "recorded, share not cleared": lambda: before(shares, "remove"),
         "log journaled, not stored": lambda: before(log_delivery, "_upload"),
         "log stored, not recorded": lambda: before(log_delivery, "_record"),
         "log recorded, not told": lambda: after(log_delivery, "_record"),

@@ -79,7 +79,10 @@ def test_an_instance_is_added_and_its_password_kept_out_of_sight(root: Client) -
 @pytest.mark.parametrize(
     ("field", "wanted"),
     [
-        ("arrival", {"arrival": "taken"}),
+        ("share_called", {"arrival": "taken"}),
+        ("share_folder", {"arrival": "taken", "share_called": "\\\\files\\sql"}),
+        ("share_called", {"engine": "postgresql", "arrival": "taken", "share_called": "/var/backups"}),
+        ("log_every_minutes", {"log_every_minutes": "5"}),
         ("arrival", {"engine": "postgresql"}),
         ("host", {"engine": "postgresql", "arrival": "taken"}),
         ("timetable_days", {"timetable_days": "0,7"}),

@@ -28,13 +28,13 @@ from backups.engines.sqlserver.connecting import PROGRAM, Session, session
 from backups.engines.sqlserver.server import Look, look, why_not
 from backups.engines.sqlserver.taking import (
     SEEN_ONLY_BY_MSDB,
+    comes_true,
     facts_of,
-    has_ended,
     inspected,
     name_of_set,
     not_shared,
     safe_name,
-    sessions_of,
+    sessions,
     take_watched,
 )
 from backups.engines.sqlserver.watching import Stop
@@ -82,17 +82,24 @@ def _end_former(watching: Session, found: Look, attempt: Attempt) -> bool:
     """End what the server still does for earlier attempts of this job; whether it is certain that nothing goes on."""
     if not found.sees_requests:
         return False
-    program = f"{PROGRAM} {attempt.of_job}"
-    for number in sessions_of(watching, program):
+    for number in _sessions_before(watching, attempt):
         with suppress(Refusal):  # it may have ended by itself, or KILL not be allowed: then it is waited for
             watching.run(f"KILL {int(number)}")
-    if not has_ended(watching, program, END_SECONDS):
+    if not comes_true(lambda: not _sessions_before(watching, attempt), END_SECONDS):
         raise Refusal(
             "StillRunning",
             "The server still runs the backup of an earlier attempt, for which nobody waits any more.",
             "It is looked for again once it has ended; GRANT ALTER ANY CONNECTION lets Farshore end it.",
         )
     return True
+
+
+def _sessions_before(watching: Session, attempt: Attempt) -> list[int]:
+    """Those of earlier attempts only: whoever has lost the job to a later one leaves that one alone (I15)."""
+    named = {
+        number: Attempt.from_name(name.removeprefix(PROGRAM).strip()) for number, name in sessions(watching).items()
+    }
+    return [number for number, other in named.items() if other and other.is_before(attempt)]
 
 
 # ---- what lies there
@@ -104,7 +111,7 @@ def _oldest_left(
     for name, kind, attempt in sorted(_ours(share, order), key=lambda one: (one[2].began_at, one[2].number)):
         found = _inspected(watching, order, share, name, kind, attempt)
         if found.refusal:
-            is_ended = is_over and attempt.of_job == order.attempt.of_job
+            is_ended = is_over and attempt.is_before(order.attempt)
             _remove_if_nothing(share, name, kind, found.refusal, is_ended)
         elif found.sets[0].database.casefold() != order.database.casefold():
             continue  # of a database whose name looks the same in a file's

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -271,8 +272,13 @@ def _clear(watching: Session, found: Look, plan: Plan, share: Share) -> None:
 
 def has_ended(watching: Session, program: str, seconds: float) -> bool:
     """Wait until the server has no session of this name any more; it takes a moment to see that one is gone."""
+    return comes_true(lambda: program not in sessions(watching).values(), seconds)
+
+
+def comes_true(asked: Callable[[], bool], seconds: float) -> bool:
+    """Ask again and again until it is so; False when it is not in this time."""
     until = time.monotonic() + seconds
-    while sessions_of(watching, program):
+    while not asked():
         if time.monotonic() > until:
             return False
         time.sleep(LOOK_SECONDS)
@@ -286,10 +292,9 @@ def _is_whole(plan: Plan, share: Share) -> bool:
         return False
 
 
-def sessions_of(watching: Session, program: str) -> list[int]:
-    """Return the sessions whose program's name begins so; all are seen only with VIEW SERVER STATE."""
-    rows = watching.ask(SESSIONS)
-    return [row["session_id"] for row in rows if (row["program_name"] or "").startswith(program)]
+def sessions(watching: Session) -> dict[int, str]:
+    """Return our sessions and the names of their programs; all are seen only with VIEW SERVER STATE."""
+    return {row["session_id"]: row["program_name"] or "" for row in watching.ask(SESSIONS)}
 
 
 def _remove(plan: Plan, share: Share) -> None:

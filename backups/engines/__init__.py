@@ -15,9 +15,11 @@ from typing import Any, Protocol
 
 from backups.engines.chains import ChainRules
 from backups.engines.facts import (
+    Breaker,
     CheckResult,
     Connection,
     DatabaseStanding,
+    HistoryPage,
     Inspection,
     Method,
     ReadAt,
@@ -116,6 +118,18 @@ class Engine(Protocol):
     def inspect_databases(self) -> Callable[[Connection], list[DatabaseStanding]] | None: ...
 
     @property
+    def read_history(self) -> Callable[..., HistoryPage] | None: ...
+
+    @property
+    def differences(self) -> Callable[[SetFacts, SetFacts], tuple[str, ...]] | None: ...
+
+    @property
+    def breakers(self) -> Callable[..., list[Breaker]] | None: ...
+
+    @property
+    def told_by_history(self) -> tuple[str, ...]: ...
+
+    @property
     def take_full(self) -> Callable[..., Any] | None: ...
 
     @property
@@ -189,6 +203,22 @@ class EnginePackage:
     @property
     def inspect_databases(self) -> Callable[[Connection], list[DatabaseStanding]] | None:
         return self._verb("inspect_databases")
+
+    @property
+    def read_history(self) -> Callable[..., HistoryPage] | None:
+        return self._verb("read_history")
+
+    @property
+    def differences(self) -> Callable[[SetFacts, SetFacts], tuple[str, ...]] | None:
+        return self._verb("differences")
+
+    @property
+    def breakers(self) -> Callable[..., list[Breaker]] | None:
+        return self._verb("breakers")
+
+    @property
+    def told_by_history(self) -> tuple[str, ...]:
+        return self._verb("told_by_history") or ()
 
     @property
     def take_full(self) -> Callable[..., Any] | None:

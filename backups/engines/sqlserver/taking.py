@@ -19,6 +19,7 @@ from backups.engines.sqlserver import history
 from backups.engines.sqlserver.connecting import Session, quoted_name, session
 from backups.engines.sqlserver.reader import inspect
 from backups.engines.sqlserver.reconciling import differences
+from backups.engines.sqlserver.saying_no import SEEN_ONLY_BY_MSDB
 from backups.engines.sqlserver.server import Look, databases_of, look, why_not
 from backups.engines.sqlserver.watching import Progress, Stop, carry_out
 from regions.refusals import Refusal
@@ -27,7 +28,6 @@ SUCCEEDED = 3014
 MOST_STRIPES = 64
 ENDINGS = {Kind.FULL: "bak", Kind.DIFFERENTIAL: "dif", Kind.LOG: "trn"}
 SECONDARIES_TAKE_ALL_SINCE = 17  # 2025
-SEEN_ONLY_BY_MSDB = ("UnknownVersion", "UnknownKind", "UnknownLayout", "EncryptedHeader")
 
 
 @dataclass(frozen=True)

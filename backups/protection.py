@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 
 from django.db.models import Case, Count, F, Max, Min, Q, Sum, When
 
+from backups import certificates
+from backups.certificates import AtHand
 from backups.models import PENDING, Copy, CopyPolicy, CopyState, Instance, Kind, LogGap
 from backups.timetable import USUAL_TIME, last_slot
 
@@ -167,10 +169,11 @@ def _newest_copies(found: dict[int, Protection]) -> dict[int, dict[str, datetime
     """Return per instance and database when the newest restorable copy's backup was finished."""
     newest: dict[int, dict[str, datetime]] = defaultdict(dict)
     copies = Copy.objects.restorable().cross_region().filter(set__instance__in=found).exclude(set__kind=Kind.LOG)
-    needs_key = Q(set__is_encrypted=True) | ~Q(set__instance__certificate_thumbprint="")
-    rows = copies.exclude(needs_key).values("set__instance", "set__database").annotate(at=Max("set__finished_at"))
-    for row in rows:
-        newest[row["set__instance"]][row["set__database"]] = row["at"]
+    where = ("set__instance", "set__database", "destination_store__region", *certificates.OF_ITS_SET)
+    at_hand = AtHand()
+    for pk, name, region, *needs, at in copies.order_by().values_list(*where).annotate(at=Max("set__finished_at")):
+        if not at_hand.misses(certificates.needed(*needs), region):
+            newest[pk][name] = max(at, newest[pk].get(name, at))
     return newest
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from django.utils.translation import gettext
 
-from backups import windows
+from backups import certificates, windows
 from backups.engines import engine_of
 from backups.models import BackupSet, Copy, Instance, Kind
 from console.widgets.set_lists import is_there
@@ -28,7 +28,7 @@ def why_set_not_restored(found: BackupSet, copies: Iterable[Copy]) -> str:
         return gettext("a log is restored with the backup it follows")
     if any(windows.is_restorable(copy) for copy in copies):
         return ""
-    if found.is_encrypted:
+    if certificates.needed_by(found):
         return gettext("its certificate is not at the destination")
     if is_there(found) and found.status == "succeeded":
         return ""

@@ -1,0 +1,95 @@
+"""Which certificates are at hand where, and what lacks its own there (R-3.5).
+
+A set needs the certificate that its backup, or its database, was encrypted with, and the one entered for its instance.
+One that is encrypted with nobody knows what is sealed everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.db.models import OuterRef, Q, QuerySet
+
+from backups.models import BackupSet, Copy, Instance, RegisteredCertificate, ServerDatabase
+
+UNKNOWN = "?"  # encrypted, with a certificate that nobody has named
+ITS = ("is_encrypted", "certificate_thumbprint", "instance__certificate_thumbprint")  # what `needed` is asked with
+OF_ITS_SET = tuple(f"set__{name}" for name in ITS)
+
+
+def at_hand(region: Any) -> list[QuerySet]:
+    """Return the sources of thumbprints (lower-case hex) that are at hand in a region, which may be an OuterRef.
+
+    The one place that knows where they may be: everything else asks here, or `are_there`.
+    """
+    return [RegisteredCertificate.objects.filter(region=region, withdrawn_at=None).values_list("thumbprint", flat=True)]
+
+
+def are_there(region_id: str) -> frozenset[str]:
+    """Return the thumbprints of the certificates at hand in a region."""
+    return frozenset(thumbprint for source in at_hand(region_id) for thumbprint in source)
+
+
+def needed(is_encrypted: bool, *thumbprints: str) -> frozenset[str]:
+    """Return the certificates that something is opened with: of its set, and of its instance. Pure."""
+    named = frozenset(one.lower() for one in thumbprints if one)
+    return named or (frozenset([UNKNOWN]) if is_encrypted else named)
+
+
+def needed_by(found: BackupSet) -> frozenset[str]:
+    return needed(found.is_encrypted, found.certificate_thumbprint, found.instance.certificate_thumbprint)
+
+
+def missing_for(found: BackupSet, region_id: str) -> list[str]:
+    """Return which certificates of a set are not at hand in a region; [] when it can be opened there."""
+    wanted = needed_by(found)
+    return sorted(wanted - are_there(region_id)) if wanted else []
+
+
+class AtHand:
+    """What is at hand where: asked once for each region, and only when something is encrypted at all."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, frozenset[str]] = {}
+
+    def misses(self, wanted: frozenset[str], region_id: str) -> frozenset[str]:
+        if not wanted:
+            return wanted
+        if region_id not in self._known:
+            self._known[region_id] = are_there(region_id)
+        return wanted - self._known[region_id]
+
+
+def sealed(region: Any, path: str = "set__") -> Q:
+    """Return the condition of sets (of copies, by their `path`) that cannot be opened in a region."""
+    own, whole = f"{path}certificate_thumbprint", f"{path}instance__certificate_thumbprint"
+    unnamed = Q(**{f"{path}is_encrypted": True, own: "", whole: ""})
+    return unnamed | _lacks(own, region) | _lacks(whole, region)
+
+
+def _lacks(column: str, region: Any) -> Q:
+    found = ~Q(**{column: ""})
+    for source in at_hand(region):
+        found &= ~Q(**{f"{column}__in": source})
+    return found
+
+
+def sealed_copies() -> Q:
+    """Return the condition of copies that cannot be opened where they lie, wherever that is."""
+    return sealed(OuterRef("destination_store__region"))
+
+
+def wanted_by(instances: Iterable[Instance]) -> Mapping[int, frozenset[str]]:
+    """Return what the databases of each instance are encrypted with today, as its server and its form say."""
+    known = list(instances)
+    found = {one.pk: set(needed(False, one.certificate_thumbprint)) for one in known}
+    told = ServerDatabase.objects.present().filter(instance__in=[one for one in known if one.databases_seen_at])
+    for pk, thumbprint in told.exclude(certificate_thumbprint="").values_list("instance", "certificate_thumbprint"):
+        found[pk].add(thumbprint.lower())
+    return {pk: frozenset(wanted) for pk, wanted in found.items()}
+
+
+def is_sealed(copy: Copy) -> bool:
+    """Whether a copy cannot be opened where it lies; its set's instance and its store come along."""
+    return bool(missing_for(copy.set, copy.destination_store.region_id))

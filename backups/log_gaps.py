@@ -9,7 +9,7 @@ from __future__ import annotations
 from django.db import transaction
 from django.db.models import QuerySet
 
-from backups import alerts, bell, events, windows
+from backups import alerts, bell, breaking, events, windows
 from backups.log_chain import Gap
 from backups.models import Alert, CancelReason, Copy, CopyPolicy, CopyState, Instance, Kind, LogGap
 from regions import clock
@@ -87,6 +87,7 @@ def _open(instance: Instance, store: Store, database: str, gap: Gap) -> None:
     if gap.healed_by is not None:
         row.healing = LogGap.Healing.BACKUP
         row.healed_at = row.found_at if _is_healed(gap) else None
+    row.broken_by = breaking.who_broke(row)
     row.save()
     what = f"The logs {_limits_said(row)} are missing in {store.region.name}."
     events.record("log_gap.found", what, instance=instance, gap=row.pk)
@@ -105,6 +106,7 @@ def _go_on(row: LogGap, gap: Gap) -> None:
         row.healing = row.healing or LogGap.Healing.BACKUP
     for name, value in _limits(gap).items():
         setattr(row, name, value)
+    row.broken_by = row.broken_by or breaking.who_broke(row)
     row.save()
     tell(row)
 
@@ -132,11 +134,22 @@ def tell(row: LogGap) -> None:
     alerts.open_alert(
         "log_gap",
         _subject(row),
-        f"The logs {_limits_said(row)} are missing in {row.store.region.name}: no moment between can be restored.",
+        f"The logs {_limits_said(row)} are missing in {row.store.region.name}: no moment between can be restored."
+        + (f" {row.broken_by}" if row.broken_by else ""),
         remedy=REMEDIES[row.healing],
         instance=row.instance,
     )
     _one_alert_for_it(row)
+
+
+def name_breakers(instance: Instance) -> None:
+    """The server may remember by now who took what is missing in the open gaps of its instance."""
+    nameless = LogGap.objects.filter(instance=instance, healed_at=None, broken_by="")
+    for row in nameless.select_related("instance", "store__region"):
+        row.broken_by = breaking.who_broke(row)
+        if row.broken_by:
+            LogGap.objects.filter(pk=row.pk).update(broken_by=row.broken_by)
+            tell(row)
 
 
 def _subject(row: LogGap) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from django.db.models import Exists, OuterRef, Q, Subquery
 
-from backups import alerts, eligibility, escrow, policies, recoveries, self_backup, source_gone
+from backups import alerts, asking, breaking, eligibility, escrow, policies, recoveries, self_backup, source_gone
 from backups.engines import startable_here
 from backups.models import (
     PENDING,
@@ -48,6 +48,11 @@ def watch() -> None:
     alerts.keep("keys_not_escrowed", escrow.missing())
     alerts.keep("logs_not_received", _silent_streams(at))
     alerts.keep("logs_not_ended", _streams_without_end())
+    broken, missing = breaking.look(at)
+    alerts.keep("chain_broken", broken)
+    alerts.keep("backup_not_in_store", missing)
+    alerts.keep("history_contradicts", breaking.contradictions(at))
+    alerts.keep("server_silent", asking.silent(at))
 
 
 def _late_copies(at: datetime) -> dict[str, dict]:

@@ -62,6 +62,7 @@ class Migration(migrations.Migration):
                 ("is_compressed", models.BooleanField(default=False)),
                 ("is_encrypted", models.BooleanField(default=False)),
                 ("is_damaged", models.BooleanField(default=False)),
+                ("is_foreign", models.BooleanField(default=False)),
                 ("certificate_thumbprint", models.CharField(blank=True, max_length=64)),
                 ("server", models.CharField(blank=True, max_length=200)),
                 ("software_version", models.CharField(blank=True, max_length=60)),
@@ -104,6 +105,11 @@ class Migration(migrations.Migration):
             model_name="backupset",
             name="is_told_by_server",
             field=models.BooleanField(db_default=False, default=False),
+        ),
+        migrations.AddField(
+            model_name="serverdatabase",
+            name="encrypted_since",
+            field=models.DateTimeField(null=True),
         ),
         migrations.AddField(
             model_name="loggap",

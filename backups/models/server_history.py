@@ -72,6 +72,7 @@ class RememberedSet(models.Model):
     is_compressed = models.BooleanField(default=False)
     is_encrypted = models.BooleanField(default=False)
     is_damaged = models.BooleanField(default=False)
+    is_foreign = models.BooleanField(default=False)  # it went through another tool's device, or nowhere
     certificate_thumbprint = models.CharField(max_length=64, blank=True)
     server = models.CharField(max_length=200, blank=True)
     software_version = models.CharField(max_length=60, blank=True)

@@ -4,7 +4,8 @@
     [WITH option [, option]…]
 
 Options: CHECKSUM, NO_CHECKSUM, COMPRESSION, NO_COMPRESSION, COPY_ONLY, DIFFERENTIAL, FORMAT, NOFORMAT, INIT, NOINIT,
-SKIP, NOSKIP, STATS [= n], NAME = 'text', DESCRIPTION = 'text'. A path 'NUL' writes nothing, as on a real server.
+SKIP, NOSKIP, STATS [= n], NAME = 'text', DESCRIPTION = 'text',
+ENCRYPTION (ALGORITHM = name, SERVER CERTIFICATE = name). A path 'NUL' writes nothing, as on a real server.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, BinaryIO
 from backups.engines.facts import Kind
 from demo import mtf
 from demo.mtf import Backup
-from demo.mtf_compressed import compressed_file
+from demo.mtf_compressed import compressed_file, encrypted_file
 from demo.tape import Media
 from demo.tds.machine import SIMPLE, VIRTUAL, Database, Family, Request, Session, SimulatedMachine
 from demo.tds.tokens import Message
@@ -44,6 +45,7 @@ class Order:
     flags: set[str] = field(default_factory=set)
     stats: int = 10
     name: str = ""
+    certificate: str = ""
 
     @property
     def statement(self) -> str:
@@ -94,6 +96,12 @@ def _read_option(order: Order, sentence: Sentence, parameters: Mapping[str, Any]
         order.name = read_text(sentence, parameters)
     elif sentence.skips("DESCRIPTION", "="):
         read_text(sentence, parameters)
+    elif sentence.skips("ENCRYPTION", "("):
+        sentence.must("ALGORITHM", "=")
+        sentence.name()
+        sentence.must(",", "SERVER", "CERTIFICATE", "=")
+        order.certificate = sentence.name()
+        sentence.must(")")
     elif sentence.next.plain in FLAGS:
         order.flags.add(sentence.take().plain)
     else:
@@ -144,6 +152,9 @@ class Run:
             raise self._terminated(Message(942, said, 14, 4))
         if why := self._why_not(database):
             raise self._terminated(why)
+        if order.certificate and order.certificate not in self.machine.certificates:
+            said = f"Cannot find server certificate with name '{order.certificate}'."
+            raise self._terminated(Message(15151, said))
         return database
 
     def _why_not(self, database: Database) -> Message | None:
@@ -233,7 +244,10 @@ class Run:
         out: BinaryIO = open(os.devnull if path is None else path, "r+b" if begun else "wb")  # noqa: SIM115
         try:
             with out:
-                if begun or "COMPRESSION" in self.order.flags:
+                if self.order.certificate:
+                    size = mtf.size_of(sets[-1]) + (16 << 10)
+                    meter.into(out).write(encrypted_file(size, seed=str(sets[-1].set_guid)))
+                elif begun or "COMPRESSION" in self.order.flags:
                     out.seek(begun)
                     meter.into(out).write(_body(sets, media, "COMPRESSION" in self.order.flags)[begun:])
                 else:
@@ -268,6 +282,7 @@ class Run:
                 compressed_bytes=size,
                 recovery_model=database.recovery_model,
                 time_zone=backup.time_zone,
+                encryptor=machine.certificates.get(self.order.certificate),
             )
 
     def _tell(self, database: Database, backup: Backup, seconds: float) -> None:

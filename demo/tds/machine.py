@@ -105,6 +105,7 @@ class Remembered:
     recovery_model: str = FULL
     compressed_bytes: int = 0
     time_zone: int | None = 0
+    encryptor: bytes | None = None
 
 
 @dataclass
@@ -153,6 +154,7 @@ class SimulatedMachine:
         self.accounts: dict[str, Account] = {}
         self.databases: dict[str, Database] = {}
         self.shares: dict[str, Path] = {}
+        self.certificates: dict[str, bytes] = {}  # what backups may be encrypted with: name, thumbprint
         self.history: list[Remembered] = []
         self.on_media: dict[str, list[Backup]] = {}
         self.media_of_device: dict[str, tuple[Media, ...]] = {}

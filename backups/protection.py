@@ -11,7 +11,7 @@ from django.db.models import Case, Count, F, Max, Min, Q, Sum, When
 
 from backups import certificates
 from backups.certificates import AtHand
-from backups.models import PENDING, Copy, CopyPolicy, CopyState, Instance, Kind, LogGap
+from backups.models import PENDING, Copy, CopyPolicy, CopyState, Instance, Kind, LogGap, ServerDatabase
 from backups.timetable import USUAL_TIME, last_slot
 
 SLACK = timedelta(hours=2)
@@ -31,6 +31,7 @@ STATES = (
 )
 NEEDS_YOU = ("suspended", "waiting_for_full", "failed", "log_gap", "behind", "partial")
 PROTECTED = ("copying", "in_step")
+WHY = ("offline", "may_not_back_up", "certificate", "late", "new", "no_copy")  # why a database is not protected
 # An old set that a person asked for, or that something needs, is owed since then and not since it was finished.
 OWED_SINCE = Case(When(origin=Copy.Origin.TRIGGERED, then=F("set__finished_at")), default=F("planned_at"))
 
@@ -54,6 +55,7 @@ class Protection:
     log_gaps: int = 0
     last_expiry: datetime | None = None
     unprotected: list[str] = field(default_factory=list)
+    why: dict[str, str] = field(default_factory=dict)  # of WHY, for each unprotected database
 
     @property
     def percent(self) -> int:
@@ -78,13 +80,19 @@ def of_many(instances: Iterable[Instance], at: datetime) -> dict[int, Protection
     _add_policies(found)
     _add_copies(found)
     _add_gaps(found)
-    newest = _newest_copies(found)
+    newest, sealed = _newest_copies(found)
+    told = _told_databases(found)
     known = _known_databases(found, at)
     waiting = _without_full(found)
     for pk, protection in found.items():
         since = due_since(protection.instance, at)
-        names = known.get(pk, set()) | set(newest.get(pk, {}))
-        protection.unprotected = sorted(name for name in names if newest.get(pk, {}).get(name, since - DAY) < since)
+        copied, there = newest.get(pk, {}), told.get(pk, {})
+        names = (known.get(pk, set()) | set(copied) | set(there)) - gone_from(there)
+        protection.unprotected = sorted(name for name in names if copied.get(name, since - DAY) < since)
+        protection.why = {
+            name: why_not(there.get(name), name in copied, name in sealed.get(pk, ()))
+            for name in protection.unprotected
+        }
         protection.newest_copy_at = max(newest.get(pk, {}).values(), default=None)
         protection.state = _state(protection, names, pk in waiting, at)
     return found
@@ -165,16 +173,46 @@ def _now() -> datetime:
     return clock.now()
 
 
-def _newest_copies(found: dict[int, Protection]) -> dict[int, dict[str, datetime]]:
-    """Return per instance and database when the newest restorable copy's backup was finished."""
+def _newest_copies(found: dict[int, Protection]) -> tuple[dict[int, dict[str, datetime]], dict[int, set[str]]]:
+    """Return per instance and database when the newest restorable copy's backup was finished; and per instance the
+    databases of which copies lack their certificate."""
     newest: dict[int, dict[str, datetime]] = defaultdict(dict)
+    sealed: dict[int, set[str]] = defaultdict(set)
     copies = Copy.objects.restorable().cross_region().filter(set__instance__in=found).exclude(set__kind=Kind.LOG)
     where = ("set__instance", "set__database", "destination_store__region", *certificates.OF_ITS_SET)
     at_hand = AtHand()
     for pk, name, region, *needs, at in copies.order_by().values_list(*where).annotate(at=Max("set__finished_at")):
-        if not at_hand.misses(certificates.needed(*needs), region):
+        if at_hand.misses(certificates.needed(*needs), region):
+            sealed[pk].add(name)
+        else:
             newest[pk][name] = max(at, newest[pk].get(name, at))
-    return newest
+    return newest, sealed
+
+
+def _told_databases(found: dict[int, Protection]) -> dict[int, dict[str, ServerDatabase]]:
+    """Return the databases that each instance's server names, where it is asked; those that are gone among them."""
+    asked = [pk for pk, one in found.items() if one.instance.databases_seen_at]
+    told: dict[int, dict[str, ServerDatabase]] = defaultdict(dict)
+    for row in ServerDatabase.objects.filter(instance__in=asked) if asked else ():
+        told[row.instance_id][row.name] = row
+    return told
+
+
+def gone_from(told: dict[str, ServerDatabase]) -> set[str]:
+    return {name for name, row in told.items() if row.gone_at}
+
+
+def why_not(told: ServerDatabase | None, is_copied: bool, is_sealed: bool) -> str:
+    """Return why a database is not protected, one of WHY; `told` None: its server is not asked. Pure."""
+    if told and not told.is_online:
+        return "offline"
+    if told and not told.may_back_up:
+        return "may_not_back_up"
+    if is_sealed:
+        return "certificate"
+    if is_copied:
+        return "late"
+    return "new" if told and told.last_full_at is None else "no_copy"
 
 
 def _known_databases(found: dict[int, Protection], at: datetime) -> dict[int, set[str]]:

@@ -50,6 +50,7 @@ def adopt(instance: Instance) -> int:
         if spoken:
             count += discovery.record_told(file, _facts_of(spoken), spoken.told.encryptor_thumbprint)
     if count:
+        remembering.forget_found(instance)
         discovery.note_size(instance)
         bell.ring_planning()
     return count

@@ -22,6 +22,7 @@ from backups.restore_sources import facts_of
 
 ON_ITS_WAY = timedelta(minutes=15)  # between the end of a backup and the look that finds its file
 SENSIBLE = timedelta(hours=2)
+BROKEN, NOT_IN_STORE = "chain_broken", "backup_not_in_store"  # the codes of the alerts
 REMEDIES = {
     Kind.LOG: "Take a full backup here: what follows it can be restored again. Let only one job take the log backups.",
     Kind.FULL: "Take a full backup here, for differentials to stand on; let the other job take its own as copy-only.",
@@ -47,7 +48,7 @@ class Finding:
 
     @property
     def subject(self) -> str:
-        return fitting(f"{self.taken.facts.kind}s:{self.instance.pk}:{self.taken.facts.database}")
+        return subject_of(self.taken.facts.kind, self.instance, self.taken.facts.database)
 
     def words(self) -> dict[str, object]:
         sentence = self.by.sentence if self.by else _not_there(self.missing)
@@ -55,6 +56,11 @@ class Finding:
         kind = self.taken.facts.kind
         remedy = REMEDIES[kind] if self.by else NOT_THERE
         return {"sentence": f"{self.instance.name}, {sentence}{others}", "remedy": remedy, "instance": self.instance}
+
+
+def subject_of(kind: str, instance: Instance, database: str) -> str:
+    """Return what the alerts about the backups of a kind of a database are about."""
+    return fitting(f"{kind}s:{instance.pk}:{database}")
 
 
 def _not_there(one: HistorySet) -> str:

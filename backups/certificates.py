@@ -6,12 +6,12 @@ One that is encrypted with nobody knows what is sealed everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from django.db.models import OuterRef, Q, QuerySet
 
-from backups.models import BackupSet, Copy, Instance, RegisteredCertificate, ServerDatabase
+from backups.models import BackupSet, Copy, Instance, RegisteredCertificate
 
 UNKNOWN = "?"  # encrypted, with a certificate that nobody has named
 ITS = ("is_encrypted", "certificate_thumbprint", "instance__certificate_thumbprint")  # what `needed` is asked with
@@ -80,14 +80,12 @@ def sealed_copies() -> Q:
     return sealed(OuterRef("destination_store__region"))
 
 
-def wanted_by(instances: Iterable[Instance]) -> Mapping[int, frozenset[str]]:
-    """Return what the databases of each instance are encrypted with today, as its server and its form say."""
-    known = list(instances)
-    found = {one.pk: set(needed(False, one.certificate_thumbprint)) for one in known}
-    told = ServerDatabase.objects.present().filter(instance__in=[one for one in known if one.databases_seen_at])
-    for pk, thumbprint in told.exclude(certificate_thumbprint="").values_list("instance", "certificate_thumbprint"):
-        found[pk].add(thumbprint.lower())
-    return {pk: frozenset(wanted) for pk, wanted in found.items()}
+def wanted_by(instance: Instance, since: datetime) -> frozenset[str]:
+    """Return what an instance's backups need: as its server, its form and its data sets finished since say."""
+    told = instance.databases.present().exclude(certificate_thumbprint="")
+    sets = instance.sets.data().filter(finished_at__gte=since).exclude(certificate_thumbprint="")
+    named = [rows.order_by().values_list("certificate_thumbprint", flat=True).distinct() for rows in (told, sets)]
+    return needed(False, instance.certificate_thumbprint, *named[0], *named[1])
 
 
 def is_sealed(copy: Copy) -> bool:

@@ -49,8 +49,8 @@ def watch() -> None:
     alerts.keep("logs_not_received", _silent_streams(at))
     alerts.keep("logs_not_ended", _streams_without_end())
     broken, missing = breaking.look(at)
-    alerts.keep("chain_broken", broken)
-    alerts.keep("backup_not_in_store", missing)
+    alerts.keep(breaking.BROKEN, broken)
+    alerts.keep(breaking.NOT_IN_STORE, missing)
     alerts.keep("history_contradicts", breaking.contradictions(at))
     alerts.keep("server_silent", asking.silent(at))
 

@@ -25,7 +25,7 @@ from regions.refusals import Refusal
 
 log = logging.getLogger(__name__)
 
-EVERY = timedelta(seconds=60)
+EVERY = timedelta(seconds=50)  # due again when the next bell rings, a minute later
 LONGEST_PAUSE = timedelta(minutes=10)
 LEASE = timedelta(minutes=3)  # a worker that died asking is taken over from after that
 SILENT = timedelta(minutes=10)
@@ -72,6 +72,9 @@ def ask_due(region_id: str, seconds: float = SECONDS) -> int:
         wait(asked, timeout=seconds)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+    for future, look in asked.items():
+        if future.cancelled():  # its turn did not come: it is the first at the next bell
+            ServerLook.objects.filter(pk=look.pk).update(due_at=look.due_at)
     return sum(_take_in(look, _answer_of(future)) for future, look in asked.items() if not future.cancelled())
 
 
@@ -177,8 +180,8 @@ def silent(at: datetime) -> dict[str, dict]:
     looks = ServerLook.objects.filter(failing_since__lte=at - SILENT, instance__released_at=None)
     return {
         f"server:{look.instance_id}:{look.side}": {
-            "sentence": f"{_whose(look)} has not answered since {look.failing_since:%Y-%m-%d %H:%M} UTC: what is known"
-            " of its databases is as old.",
+            "sentence": f"{_whose(look)} has not answered since {look.failing_since:%Y-%m-%d %H:%M} UTC, or not all it was"
+            " asked: what is known of its databases may be as old.",
             "remedy": look.error,
             "instance": look.instance,
         }

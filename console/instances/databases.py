@@ -55,6 +55,7 @@ class Backups:
     reach: Mapping[str, datetime] = field(default_factory=dict)
     gaps: Mapping[str, LogGap] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
+    certificates: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_enabled(self) -> bool:
@@ -110,7 +111,7 @@ class DatabaseTable(ConsoleTable):
 
 def chain_of(one: ServerDatabase, backups: Backups) -> SafeString | str:
     """Return how far the log chain of a database reaches, or who broke it."""
-    if one.gone_at:
+    if one.gone_at or not one.is_online:
         return "—"
     if not one.has_logs:
         return badge(NONE, gettext("SIMPLE has none: nothing between two backups can be restored"))
@@ -126,6 +127,8 @@ def chain_of(one: ServerDatabase, backups: Backups) -> SafeString | str:
         return badge(NONE, gettext("its logs are not copied"))
     if reach := backups.reach.get(one.name):
         return badge(UNBROKEN, gettext("reaches until %(moment)s") % {"moment": words.stamp(reach)})
+    if backups.protection.why.get(one.name) == "certificate":
+        return badge(NONE, gettext("its copies cannot be opened there"))
     return badge(NONE, gettext("no copy to lead on from yet"))
 
 
@@ -137,18 +140,17 @@ def protection_of(one: ServerDatabase, backups: Backups) -> SafeString:
     if not backups.is_enabled:
         return badge(NOT_SET_UP)
     if one.name in backups.protection.unprotected:
-        return badge(UNPROTECTED, _why(one, backups.protection.why.get(one.name, "")))
+        return badge(UNPROTECTED, _why(one, backups))
     return badge(PROTECTED, "" if one.has_logs else gettext("only at the moments of its backups"))
 
 
-def _why(one: ServerDatabase, code: str) -> str:
+def _why(one: ServerDatabase, backups: Backups) -> str:
+    code = backups.protection.why.get(one.name, "")
     if code == "offline":
         return gettext("it is %(state)s on the server: no backup can be taken") % {"state": one.state}
     if code == "certificate":
-        print_ = one.certificate_thumbprint
-        if print_:
-            return gettext("needs certificate %(print)s at the destination") % {"print": print_}
-        return gettext("its certificate is not at the destination")
+        named = {"print": backups.certificates.get(one.name) or one.certificate_thumbprint}
+        return gettext("needs certificate %(print)s at the destination") % named
     return str(WHY.get(code, ""))
 
 
@@ -202,13 +204,18 @@ class DatabasesOfInstance(OfInstance):
         found.copied_at = self._copied(names)
         if policy.logs_enabled:
             found.gaps = {gap.database: gap for gap in LogGap.objects.filter(**there, healed_at=None)}
-        found.broken = self._broken(names)
+        found.broken, found.certificates = self._broken(names), self._certificates(names)
         return found
 
     def _copied(self, names: Iterable[str]) -> dict[str, datetime]:
         copies = Copy.objects.restorable().cross_region().filter(set__instance=self.instance, set__kind=Kind.FULL)
         copies = copies.filter(set__database__in=names).order_by()
         return dict(copies.values_list("set__database").annotate(Max("set__finished_at")))
+
+    def _certificates(self, names: Iterable[str]) -> dict[str, str]:
+        fulls = self.instance.sets.filter(database__in=names, kind=Kind.FULL).exclude(certificate_thumbprint="")
+        newest = fulls.order_by("database", "-finished_at").distinct("database")
+        return dict(newest.values_list("database", "certificate_thumbprint"))
 
     def _broken(self, names: Iterable[str]) -> dict[str, str]:
         subjects = {breaking.subject_of(Kind.LOG, self.instance, name): name for name in names}

@@ -180,8 +180,8 @@ def silent(at: datetime) -> dict[str, dict]:
     looks = ServerLook.objects.filter(failing_since__lte=at - SILENT, instance__released_at=None)
     return {
         f"server:{look.instance_id}:{look.side}": {
-            "sentence": f"{_whose(look)} has not answered since {look.failing_since:%Y-%m-%d %H:%M} UTC, or not all it was"
-            " asked: what is known of its databases may be as old.",
+            "sentence": f"{_whose(look)} has not answered since {look.failing_since:%Y-%m-%d %H:%M} UTC, or not all"
+            " that it was asked: what is known of its databases may be as old.",
             "remedy": look.error,
             "instance": look.instance,
         }

@@ -10,7 +10,6 @@ from typing import Any
 import django_tables2 as tables
 from django import forms
 from django.db.models import Max, Q, QuerySet
-from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
@@ -221,7 +220,3 @@ class DatabasesOfInstance(OfInstance):
         subjects = {breaking.subject_of(Kind.LOG, self.instance, name): name for name in names}
         opened = Alert.objects.filter(code=breaking.BROKEN, subject__in=subjects, closed_at=None)
         return {subjects[alert.subject]: alert.sentence for alert in opened}
-
-    @cached_property
-    def is_narrowed(self) -> bool:
-        return super().is_narrowed

@@ -83,7 +83,8 @@ def _keep_rows(region_id: str) -> None:
     at = clock.now()
     instances = list(_told().filter(region=region_id))
     wanted = [(one.pk, PRIMARY) for one in instances]
-    wanted += [(one.pk, ServerLook.Side.SECONDARY) for one in instances if one.secondary_host]
+    # Of a secondary only its group's databases count, and the primary says which these are.
+    wanted += [(one.pk, ServerLook.Side.SECONDARY) for one in instances if one.secondary_host and one.databases_seen_at]
     there = ServerLook.objects.filter(instance__region=region_id)
     known = {(look.instance_id, look.side): look.pk for look in there}
     rows = [ServerLook(instance_id=pk, side=side, due_at=at) for pk, side in wanted if (pk, side) not in known]
@@ -155,7 +156,7 @@ def _write(look: ServerLook, answer: Answer) -> None:
         remembering.keep(look, page, at)
     if answer.is_whole:
         ServerLook.objects.filter(pk=look.pk).update(read_until=look.asked_at)
-    remembering.tidy(instance, at)
+    remembering.tidy(instance)
     spoken_for.adopt(instance)
     log_gaps.name_breakers(instance)
 

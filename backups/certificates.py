@@ -90,4 +90,4 @@ def wanted_by(instance: Instance, since: datetime) -> frozenset[str]:
 
 def is_sealed(copy: Copy) -> bool:
     """Whether a copy cannot be opened where it lies; its set's instance and its store come along."""
-    return bool(missing_for(copy.set, copy.destination_store.region_id))
+    return bool(needed_by(copy.set)) and bool(missing_for(copy.set, copy.destination_store.region_id))

@@ -283,9 +283,9 @@ def record_told(file: BackupFile, facts: SetFacts, thumbprint: str) -> bool:
         locked.refusal = "Its header cannot be read; what is known of it is what its server remembers."
         locked.save(update_fields=["state", "media_set_guid", "refusal"])
         is_new = _record_set(locked, facts)
+        of_the_backup = {"certificate_thumbprint": thumbprint} if thumbprint else {}
         told = BackupSet.objects.filter(instance=locked.instance, set_guid=facts.set_guid)
-        told.update(is_told_by_server=True)
-        told.filter(certificate_thumbprint="").update(certificate_thumbprint=thumbprint)
+        told.update(is_told_by_server=True, **of_the_backup)
     return is_new
 
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from django.db.models import Case, Count, F, Max, Min, Q, Sum, When
 
@@ -62,6 +63,18 @@ class Protection:
         return min(99, self.arrived_bytes * 100 // self.total_bytes) if self.total_bytes else 0
 
 
+class Told(NamedTuple):
+    """What counts of a database that its server names; a fleet has tens of thousands."""
+
+    is_online: bool
+    may_back_up: bool
+    last_full_at: datetime | None
+    gone_at: datetime | None
+
+
+Newest = dict[int, dict[str, datetime]]
+
+
 def due_since(instance: Instance, at: datetime) -> datetime:
     """Return the time no newest backup may be older than: the timetable plus two hours (R-19 Protected)."""
     if instance.timetable_time is None and instance.arrival == "found":
@@ -86,11 +99,11 @@ def of_many(instances: Iterable[Instance], at: datetime) -> dict[int, Protection
     waiting = _without_full(found)
     for pk, protection in found.items():
         since = due_since(protection.instance, at)
-        copied, there = newest.get(pk, {}), told.get(pk, {})
+        copied, there, locked = newest.get(pk, {}), told.get(pk, {}), sealed.get(pk, {})
         names = (known.get(pk, set()) | set(copied) | set(there)) - gone_from(there)
         protection.unprotected = sorted(name for name in names if copied.get(name, since - DAY) < since)
         protection.why = {
-            name: why_not(there.get(name), name in copied, name in sealed.get(pk, ()))
+            name: why_not(there.get(name), name in copied, _is_after(locked.get(name), copied.get(name)))
             for name in protection.unprotected
         }
         protection.newest_copy_at = max(newest.get(pk, {}).values(), default=None)
@@ -173,36 +186,39 @@ def _now() -> datetime:
     return clock.now()
 
 
-def _newest_copies(found: dict[int, Protection]) -> tuple[dict[int, dict[str, datetime]], dict[int, set[str]]]:
-    """Return per instance and database when the newest restorable copy's backup was finished; and per instance the
-    databases of which copies lack their certificate."""
-    newest: dict[int, dict[str, datetime]] = defaultdict(dict)
-    sealed: dict[int, set[str]] = defaultdict(set)
+def _newest_copies(found: dict[int, Protection]) -> tuple[Newest, Newest]:
+    """Return per instance and database when the newest restorable copy's backup was finished; and the same of the
+    copies that lack their certificate."""
+    newest: Newest = defaultdict(dict)
+    sealed: Newest = defaultdict(dict)
     copies = Copy.objects.restorable().cross_region().filter(set__instance__in=found).exclude(set__kind=Kind.LOG)
     where = ("set__instance", "set__database", "destination_store__region", *certificates.OF_ITS_SET)
     at_hand = AtHand()
     for pk, name, region, *needs, at in copies.order_by().values_list(*where).annotate(at=Max("set__finished_at")):
-        if at_hand.misses(certificates.needed(*needs), region):
-            sealed[pk].add(name)
-        else:
-            newest[pk][name] = max(at, newest[pk].get(name, at))
+        known = (sealed if at_hand.misses(certificates.needed(*needs), region) else newest)[pk]
+        known[name] = max(at, known.get(name, at))
     return newest, sealed
 
 
-def _told_databases(found: dict[int, Protection]) -> dict[int, dict[str, ServerDatabase]]:
+def _is_after(one: datetime | None, other: datetime | None) -> bool:
+    return one is not None and (other is None or one > other)
+
+
+def _told_databases(found: dict[int, Protection]) -> dict[int, dict[str, Told]]:
     """Return the databases that each instance's server names, where it is asked; those that are gone among them."""
     asked = [pk for pk, one in found.items() if one.instance.databases_seen_at]
-    told: dict[int, dict[str, ServerDatabase]] = defaultdict(dict)
-    for row in ServerDatabase.objects.filter(instance__in=asked) if asked else ():
-        told[row.instance_id][row.name] = row
+    told: dict[int, dict[str, Told]] = defaultdict(dict)
+    rows = ServerDatabase.objects.filter(instance__in=asked).values_list("instance", "name", *Told._fields)
+    for pk, name, *said in rows if asked else ():
+        told[pk][name] = Told(*said)
     return told
 
 
-def gone_from(told: dict[str, ServerDatabase]) -> set[str]:
+def gone_from(told: dict[str, Told]) -> set[str]:
     return {name for name, row in told.items() if row.gone_at}
 
 
-def why_not(told: ServerDatabase | None, is_copied: bool, is_sealed: bool) -> str:
+def why_not(told: Told | None, is_copied: bool, is_sealed: bool) -> str:
     """Return why a database is not protected, one of WHY; `told` None: its server is not asked. Pure."""
     if told and not told.is_online:
         return "offline"

@@ -58,14 +58,18 @@ def _of_interest(look: ServerLook, told: Iterable[HistorySet], at: datetime) -> 
     return [one for one in recent if one.facts.database in names]
 
 
-def tidy(instance: Instance, at: datetime) -> None:
-    """Forget what has been found, and what is too old or too much."""
+def tidy(instance: Instance) -> None:
+    """Forget what has been found, and what is too much."""
     forget_found(instance)
     mine = RememberedSet.objects.filter(instance=instance)
-    mine.filter(finished_at__lte=at - KEPT).delete()
     if surplus := max(0, mine.count() - MOST_KEPT):
         oldest = mine.filter(kind=Kind.LOG).order_by("finished_at", "pk").values("pk")[:surplus]
         mine.filter(pk__in=list(oldest.values_list("pk", flat=True))).delete()
+
+
+def forget_old(at: datetime) -> None:
+    """Forget what is too old to be found, also of instances that nobody asks any more."""
+    RememberedSet.objects.filter(finished_at__lte=at - KEPT).delete()
 
 
 def forget_found(instance: Instance) -> int:

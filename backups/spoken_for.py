@@ -75,8 +75,12 @@ def what_lies_in(file: LyingFile, told: Iterable[HistorySet], *, only_close: boo
 
     The set was written to that name, had ended when the file was last written, and is as large. It counts when the
     file's time is the time of its end; else only when nothing newer was written to that name (not with `only_close`).
+    A file that sets were appended to holds more than one.
     """
-    named = [Spoken(one, number) for one in told if (number := _stripe_named(one, file.name))]
+    known = list(told)
+    appended = {one.facts.media_set_guid for one in known if one.facts.position > 1}
+    alone = [one for one in known if one.facts.media_set_guid not in appended]
+    named = [Spoken(one, number) for one in alone if (number := _stripe_named(one, file.name))]
     before = [one for one in named if one.told.facts.finished_at <= file.modified_at + CLOCKS_AGREE]
     fitting = [one for one in before if _fits(file.size, one.told)]
     close = [one for one in fitting if abs(one.told.facts.finished_at - file.modified_at) <= CLOSE]

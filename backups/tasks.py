@@ -34,6 +34,7 @@ from backups import (
     mending,
     planning,
     purging,
+    remembering,
     replication,
     restoring,
     retention,
@@ -186,6 +187,7 @@ def look_around_all() -> None:
 
 @shared_task
 def ask_servers_all() -> None:
+    remembering.forget_old(clock.now())
     for region in asking.regions_with_servers():
         bell.ring("ask_servers", bell.region_queue(region), region)
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from backups import asking, certificate_book, planning, protection, reaching, spoken_for, watch, windows
+from backups import asking, certificate_book, planning, protection, reaching, spoken_for, tasks, watch, windows
 from backups.engines.facts import Device, HistorySet, Kind, Method, SetFacts
 from backups.engines.sqlserver.connecting import session
 from backups.models import (
@@ -149,6 +149,13 @@ def test_whoever_cannot_be_asked_is_not(site: Site, world: World) -> None:
     assert not ServerLook.objects.exists()
 
 
+def test_the_bell_of_a_region_asks_its_servers(site: Site) -> None:
+    assert tasks.TIMETABLE["ask_servers_all"] == 60 and asking.regions_with_servers() == [SOURCE]
+    tasks.ask_servers(SOURCE)
+    assert ServerDatabase.objects.get().name == "Orders"
+    assert ServerLook.objects.get().due_at > clock.now()
+
+
 # ---- what it remembers
 
 
@@ -183,7 +190,7 @@ def test_what_is_older_than_five_weeks_is_neither_read_nor_kept(site: Site) -> N
     site.full()
     site.ask()
     site.later(days=36)
-    site.ask()
+    tasks.ask_servers_all()
     assert not RememberedSet.objects.exists()
 
 
@@ -204,8 +211,7 @@ def test_the_replicas_of_a_group_remember_one_history(site: Site, machine: Simul
         with session(reach(second)) as opened:
             opened.run(f"BACKUP DATABASE [Orders] TO DISK = N'{SHARE}\\s.bak' WITH FORMAT, COPY_ONLY", seconds=None)
             opened.run(f"BACKUP DATABASE [Elsewhere] TO DISK = N'{SHARE}\\e.bak' WITH FORMAT", seconds=None)
-        site.ask()  # the databases of the group are known after it
-        ServerLook.objects.update(cursor=0)
+        site.ask()  # which databases are in a group is known after it
         site.ask()
     assert sorted(row.database for row in RememberedSet.objects.all()) == ["Orders", "Orders"]
     assert ServerLook.objects.filter(read_until=None).count() == 0
@@ -275,8 +281,9 @@ AT = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
 MIB = 1 << 20
 
 
-def told(number: int, hours: float = 0, size: int = 100 * MIB, *names: str) -> HistorySet:
-    facts = SetFacts("Orders", Kind.FULL, Method.PHYSICAL, AT + timedelta(hours=hours - 1), AT + timedelta(hours=hours))
+def told(number: int, hours: float = 0, size: int = 100 * MIB, *names: str, **more: object) -> HistorySet:
+    ended = AT + timedelta(hours=hours)
+    facts = SetFacts("Orders", Kind.FULL, Method.PHYSICAL, ended - timedelta(hours=1), ended, **more)
     devices = tuple(Device(n, f"D:\\b\\{name}", 2) for n, name in enumerate(names or ("Same.BAK",), 1))
     return HistorySet(number, facts, devices, "sa", stored_bytes=size)
 
@@ -296,6 +303,7 @@ def told(number: int, hours: float = 0, size: int = 100 * MIB, *names: str) -> H
         (100 * MIB, 0, [told(1, 0, 100 * MIB, "other.bak")], None),
         (60 * MIB, 0, [told(1, 0, 100 * MIB, "same.bak", "two.bak")], 1),  # a stripe of it
         (60 * MIB, 0, [told(1, 0, 100 * MIB, "same.bak", "SAME.bak")], None),  # which stripe?
+        (MIB, 0, [told(1, -9, MIB, media_set_guid="m"), told(2, 0, MIB, media_set_guid="m", position=2)], None),
     ],
 )
 def test_a_file_is_the_one_set_it_can_hold_or_none(

@@ -7,6 +7,7 @@ file, or not all that was written is known yet, the file stays refused.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -15,6 +16,7 @@ from backups import bell, discovery, remembering
 from backups.engines import engine_of
 from backups.engines.facts import HistorySet, SetFacts
 from backups.models import BackupFile, Instance, RememberedSet, ServerLook
+from regions import clock
 
 CLOCKS_AGREE = timedelta(minutes=5)
 CLOSE = timedelta(minutes=10)  # a file whose time is its own was last written when its backup ended
@@ -43,12 +45,15 @@ def adopt(instance: Instance) -> int:
     """Make sets of the refused files that the server speaks for; returns how many sets are new."""
     codes = engine_of(instance.engine).told_by_history
     files = BackupFile.objects.filter(instance=instance, state=BackupFile.State.REFUSED, refusal_code__in=codes)
-    looks = list(instance.server_looks.all())
-    count = 0
-    for file in files.order_by("modified_at", "pk"):
-        spoken = _spoken_for(file, looks)
+    files = list(files.filter(settled_at__gt=clock.now() - remembering.KEPT).order_by("modified_at", "pk"))
+    told = _told_by_name(instance) if files else {}
+    looks, count = list(instance.server_looks.all()), 0
+    for file in files:
+        named = told.get(last_part(str(file)), [])
+        spoken = _spoken_for(file, named, looks)
         if spoken:
             count += discovery.record_told(file, _facts_of(spoken), spoken.told.encryptor_thumbprint)
+            named.remove(spoken.told)  # it lies here, so in no other file of that name
     if count:
         remembering.forget_found(instance)
         discovery.note_size(instance)
@@ -56,18 +61,26 @@ def adopt(instance: Instance) -> int:
     return count
 
 
+def _told_by_name(instance: Instance) -> dict[str, list[HistorySet]]:
+    """Return what the server remembers by the names of the files it went to."""
+    rows = RememberedSet.objects.filter(instance=instance, is_damaged=False)
+    found: dict[str, list[HistorySet]] = defaultdict(list)
+    for told in map(remembering.history_set, rows):
+        for name in {last_part(device.name) for device in told.devices}:
+            found[name].append(told)
+    return found
+
+
 def _facts_of(spoken: Spoken) -> SetFacts:
     return replace(spoken.told.facts, family_sequence=spoken.sequence)
 
 
-def _spoken_for(file: BackupFile, looks: Iterable[ServerLook]) -> Spoken | None:
+def _spoken_for(file: BackupFile, named: Iterable[HistorySet], looks: Iterable[ServerLook]) -> Spoken | None:
     behind = [look for look in looks if not look.read_until or look.read_until <= file.settled_at]
     if any(look.side == ServerLook.Side.PRIMARY or not look.failures for look in behind):
         return None  # what was written over it last may not have been told yet
-    rows = RememberedSet.objects.filter(instance=file.instance_id, started_at__lte=file.modified_at + CLOCKS_AGREE)
-    told = [remembering.history_set(row) for row in rows.filter(is_damaged=False)]
     lying = LyingFile(last_part(str(file)), file.size, file.modified_at)
-    return what_lies_in(lying, told, only_close=bool(behind))
+    return what_lies_in(lying, named, only_close=bool(behind))
 
 
 def what_lies_in(file: LyingFile, told: Iterable[HistorySet], *, only_close: bool = False) -> Spoken | None:

@@ -8,12 +8,25 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 
-from backups import asking, certificate_book, planning, protection, reaching, spoken_for, tasks, watch, windows
+from backups import (
+    asking,
+    certificate_book,
+    certificates,
+    planning,
+    protection,
+    reaching,
+    remembering,
+    spoken_for,
+    tasks,
+    watch,
+    windows,
+)
 from backups.engines.facts import Device, HistorySet, Kind, Method, SetFacts
 from backups.engines.sqlserver.connecting import session
 from backups.models import (
@@ -192,6 +205,24 @@ def test_what_is_older_than_five_weeks_is_neither_read_nor_kept(site: Site) -> N
     site.later(days=36)
     tasks.ask_servers_all()
     assert not RememberedSet.objects.exists()
+
+
+def test_no_more_is_kept_than_a_bounded_number_the_oldest_logs_go_first(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembering, "MOST_KEPT", 2)
+    site.full()
+    for number in range(3):
+        site.log(f"{number}.trn")
+    for row, moved in zip(site.machine.history, (4, 3, 2, 1), strict=True):
+        at = row.backup.finished_at - timedelta(hours=moved)
+        site.machine.history[row.id - 1] = replace(row, backup=replace(row.backup, started_at=at, finished_at=at))
+    site.ask()
+    kept = [(row.kind, last) for row in RememberedSet.objects.order_by("finished_at") for last in row.devices]
+    assert [(kind, device["name"].rpartition("\\")[2]) for kind, device in kept] == [
+        ("full", "f.bak"),
+        ("log", "2.trn"),
+    ]
 
 
 def test_the_replicas_of_a_group_remember_one_history(site: Site, machine: SimulatedMachine) -> None:
@@ -401,6 +432,60 @@ def test_a_log_that_goes_elsewhere_where_no_logs_are_kept_is_nobodys_worry(site:
     assert open_alert("chain_broken") is None
 
 
+def test_another_tools_full_takes_the_base_of_differentials_unless_it_is_copy_only(site: Site) -> None:
+    site.full("f.bak")
+    site.find()
+    site.run("BACKUP DATABASE [Orders] TO DISK = N'NUL' WITH COPY_ONLY")
+    site.ask()
+    assert open_alert("chain_broken") is None
+    site.run("BACKUP DATABASE [Orders] TO DISK = N'NUL' WITH NAME = N'snapshot tool'")
+    site.ask()
+    alert = open_alert("chain_broken")
+    assert "the base of differentials" in alert.sentence and "snapshot tool" in alert.sentence
+
+
+def test_a_file_that_never_came_breaks_the_chain_once_something_later_has(site: Site) -> None:
+    site.full("f.bak")
+    site.find()
+    site.log("lost.trn")
+    os.remove(site.folder / "lost.trn")
+    site.ask()
+    site.later(minutes=20)
+    BackupSet.objects.update(finished_at=clock.now() - timedelta(hours=1))
+    assert open_alert("chain_broken") is None, "it may still come"
+    site.log("next.trn")
+    site.find()
+    assert "lost.trn" in open_alert("chain_broken").sentence
+
+
+def test_what_a_job_of_ours_is_still_carrying_is_missed_by_nobody(site: Site) -> None:
+    site.full("slow.bak")
+    os.remove(site.folder / "slow.bak")
+    site.ask()
+    site.find()
+    site.later(hours=3)
+    ours = {"reason": "timetable", "asked_at": clock.now(), "due_at": clock.now(), "database": "Orders"}
+    began = clock.now() - timedelta(hours=4)
+    job = site.instance.jobs.create(state="running", started_at=began, **ours)
+    assert open_alert("backup_not_in_store") is None
+    site.instance.jobs.filter(pk=job.pk).update(state="failed")
+    assert open_alert("backup_not_in_store")
+
+
+def test_a_released_instance_is_asked_and_alerted_of_no_more(site: Site) -> None:
+    site.full("f.bak")
+    site.find()
+    site.log("l.trn")
+    site.find()
+    site.log(device="NUL")
+    site.ask()
+    assert open_alert("chain_broken")
+    Instance.objects.update(released_at=clock.now())
+    assert open_alert("chain_broken") is None
+    site.ask()
+    assert not ServerLook.objects.exists()
+
+
 def test_a_gap_says_who_took_what_is_missing(site: Site) -> None:
     world, instance = site.world, site.instance
     world.enable(instance)
@@ -478,3 +563,40 @@ def test_a_database_that_is_gone_from_the_server_needs_no_more_backups(site: Sit
     del site.machine.databases["old"]
     site.ask()
     assert protection.of(site.instance, clock.now()).unprotected == []
+
+
+HERE = protection.Told(is_online=True, may_back_up=True, last_full_at=AT, gone_at=None)
+
+
+@pytest.mark.parametrize(
+    ("told", "is_copied", "is_sealed", "why"),
+    [
+        (None, False, False, "no_copy"),
+        (None, True, False, "late"),
+        (None, False, True, "certificate"),
+        (HERE, False, False, "no_copy"),
+        (HERE._replace(last_full_at=None), False, False, "new"),
+        (HERE._replace(is_online=False), True, True, "offline"),
+        (HERE._replace(may_back_up=False), False, False, "may_not_back_up"),
+        (HERE, True, True, "certificate"),
+    ],
+)
+def test_why_a_database_is_not_protected(
+    told: protection.Told | None, is_copied: bool, is_sealed: bool, why: str
+) -> None:
+    assert protection.why_not(told, is_copied, is_sealed) == why
+    assert why in protection.WHY
+
+
+@pytest.mark.parametrize(
+    ("is_encrypted", "thumbprints", "needed"),
+    [
+        (False, ("", ""), set()),
+        (True, ("", ""), {certificates.UNKNOWN}),
+        (True, ("AB12", ""), {"ab12"}),
+        (False, ("ab12", "CD34"), {"ab12", "cd34"}),
+        (True, ("", "cd34"), {"cd34"}),
+    ],
+)
+def test_which_certificates_a_set_needs(is_encrypted: bool, thumbprints: tuple, needed: set) -> None:
+    assert certificates.needed(is_encrypted, *thumbprints) == needed

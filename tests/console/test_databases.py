@@ -14,7 +14,7 @@ from django.utils.html import strip_tags
 
 from backups import alerts, breaking
 from backups.models import Instance, LogGap, RegisteredCertificate, ServerDatabase, ServerLook
-from tests.console.crossed_logs import HOUR
+from tests.console.crossed_logs import HOUR, copied
 from tests.console.fleet import DAY, TARGET, Fleet
 from tests.console.servers import erp_of, said, told
 
@@ -74,6 +74,9 @@ def test_a_broken_chain_is_told_with_whoever_broke_it(desk: Client, fleet: Fleet
         found_at=fleet.now,
         broken_by="The log backup of 10:05 UTC went to NUL.",
     )
+    copied(fleet, erp, "log", 1030, 1040, fleet.now, fleet.now, "Orders")
+    LogGap.objects.update(fork="1", reached_fork="1")
+    assert "went to NUL" in desk.get(reverse("instances:logs", args=[erp.code])).content.decode()
     shown = rows(page(desk, erp))
     assert "Broken no log from" in shown["Orders"] and "went to NUL" in shown["Orders"]
     assert "Broken broken by “shrink”" in shown["Other"]

@@ -60,6 +60,12 @@ def plain(thumbprint: str) -> str:
     return said
 
 
+def settle_instance(instance: Instance) -> None:
+    """The certificate entered for an instance has changed: work out anew what can be restored of it."""
+    for store in windows.stores_with_copies(instance):
+        windows.rebuild(instance, store)
+
+
 def settle(region_id: str, *thumbprints: str) -> int:
     """Work out anew what can be restored in a region of what these certificates open; returns how many chains."""
     own, whole = "set__certificate_thumbprint__in", "set__instance__certificate_thumbprint__in"

@@ -43,6 +43,7 @@ from backups.models import (
 from backups.spoken_for import LyingFile, what_lies_in
 from demo.tds import SimulatedMachine, SimulatedServer
 from regions import clock
+from regions.refusals import Refusal
 from tests.backups.world import SOURCE, TARGET, World
 from tests.engines.sqlserver.conftest import PASSWORD, SHARE, reach
 
@@ -380,6 +381,23 @@ def test_a_set_is_restorable_only_where_its_certificate_is_registered(site: Site
         "certificate.registered",
         "certificate.withdrawn",
     ]
+
+
+def test_the_certificate_entered_for_an_instance_is_needed_by_all_its_sets(site: Site) -> None:
+    world, instance = site.world, site.instance
+    world.enable(instance)
+    site.full()
+    site.find()
+    world.carry()
+    instance.certificate_thumbprint = "CD" * 20
+    instance.save()
+    certificate_book.settle_instance(instance)
+    assert protection.of(instance, clock.now()).why == {"Orders": "certificate"}
+    assert not instance.intervals.exists()
+    certificate_book.register(world.region(TARGET), "cd" * 20, "", world.by)
+    assert protection.of(instance, clock.now()).unprotected == [] and instance.intervals.exists()
+    with pytest.raises(Refusal, match="registered in"):
+        certificate_book.register(world.region(TARGET), "CD" * 20, "", world.by)
 
 
 def test_sets_from_before_a_database_was_encrypted_need_no_certificate(site: Site) -> None:

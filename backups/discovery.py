@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from django.db import DataError, IntegrityError, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
 
-from backups import bell, events, layout, policies, presence
+from backups import bell, events, layout, policies, presence, standings
 from backups.engines import engine_of
 from backups.engines.facts import Inspection, SetFacts
 from backups.events import speakable
@@ -102,12 +102,12 @@ def look(instance: Instance) -> int:
     Instance.objects.filter(pk=instance.pk).update(looked_at=at)
     _settle_losses(instance)
     if count:
-        _note_size(instance)
+        note_size(instance)
         bell.ring_planning()
     return count
 
 
-def _note_size(instance: Instance) -> None:
+def note_size(instance: Instance) -> None:
     """The newest full of each database says how much data there is."""
     fulls = instance.sets.filter(kind=Kind.FULL, status=SetStatus.SUCCEEDED)
     newest = fulls.order_by("database", "-finished_at").distinct("database")
@@ -175,9 +175,7 @@ def _note(instance: Instance, store: Store, storage: Storage, found: ObjectInfo,
         defaults={"instance": instance, "first_seen_at": at},
     )
     if file.state in AWAY:  # it is back, as it was
-        BackupFile.objects.filter(pk=file.pk).update(
-            state=BackupFile.State.SETTLED if file.settled_at else BackupFile.State.SEEN, ended_at=None
-        )
+        BackupFile.objects.filter(pk=file.pk).update(state=_state_before(file), ended_at=None)
         _owe_again(BackupSet.objects.filter(set_files__file=file))
         return 0
     if file.state != BackupFile.State.SEEN or file.first_seen_at > at - LOOKS_APART:
@@ -192,6 +190,14 @@ def _note(instance: Instance, store: Store, storage: Storage, found: ObjectInfo,
         _note_unreadable(file, error)
         return 0
     return _settle(file, inspection)
+
+
+def _state_before(file: BackupFile) -> str:
+    """Return what a file was before it went away: one that was refused is no backup now either."""
+    if file.settled_at is None:
+        return BackupFile.State.SEEN
+    was_refused = file.refusal_code and not file.set_files.exists()
+    return BackupFile.State.REFUSED if was_refused else BackupFile.State.SETTLED
 
 
 def _note_unreadable(file: BackupFile, error: StorageError) -> None:
@@ -267,6 +273,22 @@ def _refuse_file(file: BackupFile, refusal: Refusal) -> None:
     )
 
 
+def record_told(file: BackupFile, facts: SetFacts, thumbprint: str) -> bool:
+    """Take a refused file for what its server says it is; True when its set is a new one (R-3.5)."""
+    with transaction.atomic():
+        locked = BackupFile.objects.select_for_update(of=("self",)).select_related("instance").get(pk=file.pk)
+        if locked.state != BackupFile.State.REFUSED:
+            return False
+        locked.state, locked.media_set_guid = BackupFile.State.SETTLED, facts.media_set_guid
+        locked.refusal = "Its header cannot be read; what is known of it is what its server remembers."
+        locked.save(update_fields=["state", "media_set_guid", "refusal"])
+        is_new = _record_set(locked, facts)
+        of_the_backup = {"certificate_thumbprint": thumbprint} if thumbprint else {}
+        told = BackupSet.objects.filter(instance=locked.instance, set_guid=facts.set_guid)
+        told.update(is_told_by_server=True, **of_the_backup)
+    return is_new
+
+
 # ---- sets
 
 
@@ -297,6 +319,7 @@ def _new_set(file: BackupFile, facts: SetFacts) -> BackupSet:
         origin="found",
         status=SetStatus.INCOMPLETE,
         discovered_at=at,
+        certificate_thumbprint=standings.thumbprint_of(file.instance, facts.database, facts.finished_at),
         **columns_of(facts) | _times_until(at, facts),
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from django.db import transaction
 from django.db.models import OuterRef, QuerySet
 
-from backups import events, reaching
+from backups import certificate_book, events, reaching
 from backups.engines import ENGINES, Engine, engine_of
 from backups.engines.facts import Connection, LandingFacts
 from backups.events import By
@@ -81,6 +81,7 @@ def register(wanted: Wanted, by: By) -> LandingServer:
         _record(
             "registered", f"{row.name}, at {row.host}, was registered as a landing server of {row.region}.", row, by
         )
+    certificate_book.settle(row.region_id, *row.certificates)
     return row
 
 
@@ -150,7 +151,7 @@ def _write(row: LandingServer, found: LandingFacts) -> None:
 
 def look(row: LandingServer) -> Refusal | None:
     """Look at it again and write down what that tells; return what is wrong, None when nothing is. Repeatable."""
-    refusal = None
+    refusal, known = None, set(row.certificates)
     try:
         _write(row, _look(row))
     except Refusal as said:
@@ -158,6 +159,8 @@ def look(row: LandingServer) -> Refusal | None:
         row.error, row.remedy, row.looked_at = said.sentence, said.remedy, clock.now()
     told = ["version", "databases", "certificates", "bytes_free", "notes", "is_simulation", "error", "remedy"]
     row.save(update_fields=[*told, "looked_at"])
+    if changed := known ^ set(row.certificates):
+        certificate_book.settle(row.region_id, *changed)
     return refusal
 
 
@@ -228,6 +231,7 @@ def retire(row: LandingServer, by: By) -> None:
             raise refusal
         LandingServer.objects.filter(pk=row.pk).update(retired_at=clock.now(), sealed_password=None)
         _record("retired", f"The landing server {row.name} was retired.", row, by)
+    certificate_book.settle(row.region_id, *row.certificates)
     row.refresh_from_db()
 
 

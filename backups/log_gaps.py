@@ -9,7 +9,7 @@ from __future__ import annotations
 from django.db import transaction
 from django.db.models import QuerySet
 
-from backups import alerts, bell, events, windows
+from backups import alerts, bell, breaking, events, windows
 from backups.log_chain import Gap
 from backups.models import Alert, CancelReason, Copy, CopyPolicy, CopyState, Instance, Kind, LogGap
 from regions import clock
@@ -91,6 +91,7 @@ def _open(instance: Instance, store: Store, database: str, gap: Gap) -> None:
     if gap.healed_by is not None:
         row.healing = LogGap.Healing.BACKUP
         row.healed_at = row.found_at if _is_healed(gap) else None
+    row.broken_by = breaking.who_broke(row)
     row.save()
     what = f"The logs {_limits_said(row)} are missing in {store.region.name}."
     events.record("log_gap.found", what, instance=instance, gap=row.pk)
@@ -109,6 +110,7 @@ def _go_on(row: LogGap, gap: Gap) -> None:
         row.healing = row.healing or LogGap.Healing.BACKUP
     for name, value in _limits(gap).items():
         setattr(row, name, value)
+    row.broken_by = row.broken_by or breaking.who_broke(row)
     row.save()
     tell(row)
 
@@ -136,7 +138,8 @@ def tell(row: LogGap) -> None:
     alerts.open_alert(
         "log_gap",
         _subject(row),
-        f"The logs {_limits_said(row)} are missing in {row.store.region.name}: no moment between can be restored.",
+        f"The logs {_limits_said(row)} are missing in {row.store.region.name}: no moment between can be restored."
+        + (f" {row.broken_by}" if row.broken_by else ""),
         remedy=_remedy(row),
         instance=row.instance,
     )
@@ -152,6 +155,16 @@ def is_chain_broken(row: LogGap) -> bool:
     chain anew, and that is for a person (R-9.3)."""
     told = row.instance.databases.present().filter(name=row.database)
     return told.filter(has_logs=True, log_chain_position=None).exists()
+
+
+def name_breakers(instance: Instance) -> None:
+    """The server may remember by now who took what is missing in the open gaps of its instance."""
+    nameless = LogGap.objects.filter(instance=instance, healed_at=None, broken_by="")
+    for row in nameless.select_related("instance", "store__region"):
+        row.broken_by = breaking.who_broke(row)
+        if row.broken_by:
+            LogGap.objects.filter(pk=row.pk).update(broken_by=row.broken_by)
+            tell(row)
 
 
 def _subject(row: LogGap) -> str:

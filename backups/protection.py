@@ -6,10 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from django.db.models import Case, Count, F, Max, Min, Q, Sum, When
 
-from backups.models import PENDING, Copy, CopyPolicy, CopyState, Instance, Kind, LogGap
+from backups import certificates
+from backups.certificates import AtHand
+from backups.models import PENDING, Copy, CopyPolicy, CopyState, Instance, Kind, LogGap, ServerDatabase
 from backups.timetable import USUAL_TIME, last_slot
 
 SLACK = timedelta(hours=2)
@@ -29,6 +32,7 @@ STATES = (
 )
 NEEDS_YOU = ("suspended", "waiting_for_full", "failed", "log_gap", "behind", "partial")
 PROTECTED = ("copying", "in_step")
+WHY = ("offline", "may_not_back_up", "certificate", "late", "new", "no_copy")  # why a database is not protected
 # An old set that a person asked for, or that something needs, is owed since then and not since it was finished.
 OWED_SINCE = Case(When(origin=Copy.Origin.TRIGGERED, then=F("set__finished_at")), default=F("planned_at"))
 
@@ -52,10 +56,23 @@ class Protection:
     log_gaps: int = 0
     last_expiry: datetime | None = None
     unprotected: list[str] = field(default_factory=list)
+    why: dict[str, str] = field(default_factory=dict)  # of WHY, for each unprotected database
 
     @property
     def percent(self) -> int:
         return min(99, self.arrived_bytes * 100 // self.total_bytes) if self.total_bytes else 0
+
+
+class Told(NamedTuple):
+    """What counts of a database that its server names; a fleet has tens of thousands."""
+
+    is_online: bool
+    may_back_up: bool
+    last_full_at: datetime | None
+    gone_at: datetime | None
+
+
+Newest = dict[int, dict[str, datetime]]
 
 
 def due_since(instance: Instance, at: datetime) -> datetime:
@@ -76,13 +93,19 @@ def of_many(instances: Iterable[Instance], at: datetime) -> dict[int, Protection
     _add_policies(found)
     _add_copies(found)
     _add_gaps(found)
-    newest = _newest_copies(found)
+    newest, sealed = _newest_copies(found)
+    told = _told_databases(found)
     known = _known_databases(found, at)
     waiting = _without_full(found)
     for pk, protection in found.items():
         since = due_since(protection.instance, at)
-        names = known.get(pk, set()) | set(newest.get(pk, {}))
-        protection.unprotected = sorted(name for name in names if newest.get(pk, {}).get(name, since - DAY) < since)
+        copied, there, locked = newest.get(pk, {}), told.get(pk, {}), sealed.get(pk, {})
+        names = (known.get(pk, set()) | set(copied) | set(there)) - gone_from(there)
+        protection.unprotected = sorted(name for name in names if copied.get(name, since - DAY) < since)
+        protection.why = {
+            name: why_not(there.get(name), name in copied, _is_after(locked.get(name), copied.get(name)))
+            for name in protection.unprotected
+        }
         protection.newest_copy_at = max(newest.get(pk, {}).values(), default=None)
         protection.state = _state(protection, names, pk in waiting, at)
     return found
@@ -163,15 +186,49 @@ def _now() -> datetime:
     return clock.now()
 
 
-def _newest_copies(found: dict[int, Protection]) -> dict[int, dict[str, datetime]]:
-    """Return per instance and database when the newest restorable copy's backup was finished."""
-    newest: dict[int, dict[str, datetime]] = defaultdict(dict)
+def _newest_copies(found: dict[int, Protection]) -> tuple[Newest, Newest]:
+    """Return per instance and database when the newest restorable copy's backup was finished; and the same of the
+    copies that lack their certificate."""
+    newest: Newest = defaultdict(dict)
+    sealed: Newest = defaultdict(dict)
     copies = Copy.objects.restorable().cross_region().filter(set__instance__in=found).exclude(set__kind=Kind.LOG)
-    needs_key = Q(set__is_encrypted=True) | ~Q(set__instance__certificate_thumbprint="")
-    rows = copies.exclude(needs_key).values("set__instance", "set__database").annotate(at=Max("set__finished_at"))
-    for row in rows:
-        newest[row["set__instance"]][row["set__database"]] = row["at"]
-    return newest
+    where = ("set__instance", "set__database", "destination_store__region", *certificates.OF_ITS_SET)
+    at_hand = AtHand()
+    for pk, name, region, *needs, at in copies.order_by().values_list(*where).annotate(at=Max("set__finished_at")):
+        known = (sealed if at_hand.misses(certificates.needed(*needs), region) else newest)[pk]
+        known[name] = max(at, known.get(name, at))
+    return newest, sealed
+
+
+def _is_after(one: datetime | None, other: datetime | None) -> bool:
+    return one is not None and (other is None or one > other)
+
+
+def _told_databases(found: dict[int, Protection]) -> dict[int, dict[str, Told]]:
+    """Return the databases that each instance's server names, where it is asked; those that are gone among them."""
+    asked = [pk for pk, one in found.items() if one.instance.databases_seen_at]
+    told: dict[int, dict[str, Told]] = defaultdict(dict)
+    rows = ServerDatabase.objects.filter(instance__in=asked).values_list("instance", "name", *Told._fields)
+    for pk, name, *said in rows if asked else ():
+        told[pk][name] = Told(*said)
+    return told
+
+
+def gone_from(told: dict[str, Told]) -> set[str]:
+    return {name for name, row in told.items() if row.gone_at}
+
+
+def why_not(told: Told | None, is_copied: bool, is_sealed: bool) -> str:
+    """Return why a database is not protected, one of WHY; `told` None: its server is not asked. Pure."""
+    if told and not told.is_online:
+        return "offline"
+    if told and not told.may_back_up:
+        return "may_not_back_up"
+    if is_sealed:
+        return "certificate"
+    if is_copied:
+        return "late"
+    return "new" if told and told.last_full_at is None else "no_copy"
 
 
 def _known_databases(found: dict[int, Protection], at: datetime) -> dict[int, set[str]]:

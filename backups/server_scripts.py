@@ -28,15 +28,16 @@ def are_told(instance: Instance) -> bool:
     return bool(instance.host) and not instance.released and engine_of(instance.engine).look_around is not None
 
 
+def is_due(instance: Instance) -> bool:
+    """Whether the server can be asked, and its last answer is an hour old."""
+    newest = newest_of(instance) if are_told(instance) else None
+    return are_told(instance) and (newest is None or newest.seen_at <= clock.now() - LOOKS_APART)
+
+
 def record_if_due(instance: Instance) -> None:
-    """Ask the server when the last answer is an hour old; one that does not answer is asked the next time."""
-    newest = newest_of(instance)
-    if are_told(instance) and (newest is None or newest.seen_at <= clock.now() - LOOKS_APART):
-        record_quietly(instance)
-
-
-def record_quietly(instance: Instance) -> None:
-    """As `record`, where a backup must not fail for it."""
+    """Ask the server when it is due; a backup must not fail for it, and one that does not answer is asked again."""
+    if not is_due(instance):
+        return
     try:
         record(instance)
     except Refusal as refusal:

@@ -18,6 +18,7 @@ from django.db import connection
 
 from backups import (
     alerts,
+    asking,
     audit,
     bell,
     cleaning,
@@ -34,6 +35,7 @@ from backups import (
     mending,
     planning,
     purging,
+    remembering,
     replication,
     restoring,
     retention,
@@ -64,6 +66,7 @@ TIMETABLE: dict[str, float] = {
     "watch": 60,
     "probe_all": 60,
     "look_around_all": 60,
+    "ask_servers_all": 60,
     "keep_seal_heads": 3600,
     "retire_default_backups": 3600,
     "keep_windows": 3600,
@@ -186,6 +189,13 @@ def look_around_all() -> None:
 
 
 @shared_task
+def ask_servers_all() -> None:
+    remembering.forget_old(clock.now())
+    for region in asking.regions_with_servers():
+        bell.ring("ask_servers", bell.region_queue(region), region)
+
+
+@shared_task
 def sweep_orphans_all() -> None:
     _ring_every_region("sweep_orphans")
 
@@ -283,6 +293,12 @@ def look_around(region_id: str) -> None:
     restoring.announce(region_id)
     restoring.tidy()
     landing_servers.look_around(region_id)
+
+
+@shared_task
+def ask_servers(region_id: str) -> None:
+    """Ask the servers of the region how their databases stand and which backups they remember."""
+    asking.ask_due(region_id)
 
 
 @shared_task

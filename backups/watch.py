@@ -10,7 +10,18 @@ from operator import attrgetter
 
 from django.db.models import Exists, OuterRef, Q, Subquery
 
-from backups import alerts, eligibility, escrow, landing_servers, policies, recoveries, self_backup, source_gone
+from backups import (
+    alerts,
+    asking,
+    breaking,
+    eligibility,
+    escrow,
+    landing_servers,
+    policies,
+    recoveries,
+    self_backup,
+    source_gone,
+)
 from backups.engines import startable_here
 from backups.models import (
     PENDING,
@@ -56,6 +67,11 @@ def watch() -> None:
     alerts.keep("logs_not_ended", _streams_without_end())
     alerts.keep("logs_not_taken", _untaken_logs(at))
     alerts.keep("database_not_backed_up", _silent_databases(at))
+    broken, missing = breaking.look(at)
+    alerts.keep(breaking.BROKEN, broken)
+    alerts.keep(breaking.NOT_IN_STORE, missing)
+    alerts.keep("history_contradicts", breaking.contradictions(at))
+    alerts.keep("server_silent", asking.silent(at))
 
 
 def _late_copies(at: datetime) -> dict[str, dict]:

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
-from backups import log_chain
+from backups import certificates, log_chain
+from backups.certificates import AtHand
 from backups.engines import engine_of
 from backups.engines.chains import ChainRules, ChainSet, chain_set
 from backups.log_chain import Gap, Interval
@@ -100,11 +101,13 @@ def that_cross(copies: QuerySet[Copy]) -> QuerySet[Copy]:
 
 def chain_sets(copies: QuerySet[Copy], rules: ChainRules) -> list[ChainSet]:
     """Return copies as chains see them; an encrypted set waits for its certificate at the destination (R-3.5)."""
-    rows = copies.values_list("pk", "state", "set__is_encrypted", *OF_ITS_SET)
-    return [
-        chain_set(pk, Recorded(*facts), rules, is_completed=state == CopyState.COMPLETED and not is_encrypted)
-        for pk, state, is_encrypted, *facts in rows
-    ]
+    at_hand, needs = AtHand(), certificates.OF_ITS_SET
+    where, found = ("pk", "state", "destination_store__region"), []
+    for pk, state, region, *facts in copies.values_list(*where, *needs, *OF_ITS_SET):
+        wanted = certificates.needed(*facts[: len(needs)])
+        done = state == CopyState.COMPLETED and not at_hand.misses(wanted, region)
+        found.append(chain_set(pk, Recorded(*facts[len(needs) :]), rules, is_completed=done))
+    return found
 
 
 def chains_among(copies: QuerySet[Copy]) -> Iterator[tuple[ChainRules, list[ChainSet]]]:
@@ -128,7 +131,7 @@ def set_chain(sets: QuerySet[BackupSet], rules: ChainRules) -> list[ChainSet]:
 
 def is_restorable(copy: Copy) -> bool:
     """Completed, and readable at the destination: an encrypted set waits for its certificate there (R-3.5)."""
-    return copy.state == CopyState.COMPLETED and not copy.set.is_encrypted
+    return copy.state == CopyState.COMPLETED and not certificates.is_sealed(copy)
 
 
 def databases_at(instance: Instance, store: Store) -> list[str]:
@@ -217,7 +220,7 @@ def rebuild_missing() -> int:
     intervals = RestorableInterval.objects.filter(
         instance=OuterRef("set__instance"), store=OuterRef("destination_store"), database=OuterRef("set__database")
     )
-    data = Copy.objects.restorable().exclude(set__kind=Kind.LOG).filter(set__is_encrypted=False)
+    data = Copy.objects.restorable().exclude(set__kind=Kind.LOG).exclude(certificates.sealed_copies())
     chains = data.exclude(Exists(intervals)).order_by("set__instance", "destination_store", "set__database")
     found = list(chains.values_list("set__instance", "destination_store", "set__database").distinct())
     for instance, store, database in found:
@@ -256,9 +259,8 @@ def _lengthen(copy: Copy, instance: Instance, store: Store, database: str) -> bo
         return False
     intervals = RestorableInterval.objects.filter(instance=instance, store=store, database=database, fork=copy.set.fork)
     newest = intervals.exclude(reached=None).order_by("-reached", "-ended_at").first()
-    readable = (
-        copies_of(instance, store, database).restorable().filter(set__fork=copy.set.fork, set__is_encrypted=False)
-    )
+    readable = copies_of(instance, store, database).restorable().filter(set__fork=copy.set.fork)
+    readable = readable.exclude(certificates.sealed(store.region_id))
     data = readable.exclude(set__kind=Kind.LOG)
     if newest is None:
         return not data.exists()  # nothing to lead on from, so nothing more can be restored

@@ -15,9 +15,11 @@ from typing import Any, Protocol
 
 from backups.engines.chains import ChainRules
 from backups.engines.facts import (
+    Breaker,
     CheckResult,
     Connection,
     DatabaseStanding,
+    HistoryPage,
     Inspection,
     Kind,
     LandedDatabase,
@@ -137,6 +139,18 @@ class Engine(Protocol):
     def look_around(self) -> Callable[[Connection], Surroundings] | None: ...
 
     @property
+    def read_history(self) -> Callable[..., HistoryPage] | None: ...
+
+    @property
+    def differences(self) -> Callable[[SetFacts, SetFacts], tuple[str, ...]] | None: ...
+
+    @property
+    def breakers(self) -> Callable[..., list[Breaker]] | None: ...
+
+    @property
+    def told_by_history(self) -> tuple[str, ...]: ...
+
+    @property
     def take_full(self) -> Callable[..., Any] | None: ...
 
     @property
@@ -226,6 +240,22 @@ class EnginePackage:
     @property
     def look_around(self) -> Callable[[Connection], Surroundings] | None:
         return self._verb("look_around")
+
+    @property
+    def read_history(self) -> Callable[..., HistoryPage] | None:
+        return self._verb("read_history")
+
+    @property
+    def differences(self) -> Callable[[SetFacts, SetFacts], tuple[str, ...]] | None:
+        return self._verb("differences")
+
+    @property
+    def breakers(self) -> Callable[..., list[Breaker]] | None:
+        return self._verb("breakers")
+
+    @property
+    def told_by_history(self) -> tuple[str, ...]:
+        return self._verb("told_by_history") or ()
 
     @property
     def take_full(self) -> Callable[..., Any] | None:

@@ -175,6 +175,88 @@ class DatabaseStanding:
         return bool(self.availability_group) and not self.is_primary
 
 
+VIRTUAL = 7  # the type of another tool's own device
+LOGICAL = 100  # added to a device's type where it has a name of its own (sp_addumpdevice)
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where one stripe of a set went, as the server calls it."""
+
+    sequence: int
+    name: str
+    type: int
+
+    @property
+    def is_nowhere(self) -> bool:
+        """Nothing of it is kept: BACKUP … TO NUL."""
+        return self.name.strip().upper() in ("NUL", "NUL:", "/DEV/NULL")
+
+    @property
+    def is_foreign(self) -> bool:
+        """It went through another tool's own device, or nowhere: the bytes are not a file that Farshore could find."""
+        return self.type % LOGICAL == VIRTUAL or self.is_nowhere
+
+
+@dataclass(frozen=True)
+class HistorySet:
+    """One backup set as a server itself remembers it, whoever took it.
+
+    `number` is the cursor (backup_set_id) on that server. `facts` has no offset and no length, which only the file
+    knows. `name` is what the job called the set, `user` who ran it; `stored_bytes` what lies on the devices together, 0
+    where nobody says.
+    """
+
+    number: int
+    facts: SetFacts
+    devices: tuple[Device, ...]
+    user: str
+    name: str = ""
+    is_damaged: bool = False
+    encryptor_thumbprint: str = ""
+    stored_bytes: int = 0
+
+    @property
+    def is_foreign(self) -> bool:
+        return any(device.is_foreign for device in self.devices)
+
+
+@dataclass(frozen=True)
+class HistoryPage:
+    """A stretch of the history, in order. `cursor` is where the next one begins; `left_out` are sets that could not be
+    told as facts (backups of single files, times in no known zone), each with its reason. `began_anew`: the server
+    numbers its sets from the beginning again (msdb was restored, or the server made anew), and with them the cursor."""
+
+    sets: tuple[HistorySet, ...]
+    cursor: int
+    left_out: tuple[str, ...] = ()
+    is_last: bool = True
+    began_anew: bool = False
+
+
+@dataclass(frozen=True)
+class Breaker:
+    """A backup that somebody else's job took and nobody can restore from here; `lost` says what hangs on it."""
+
+    taken: HistorySet
+    lost: str
+
+    @property
+    def sentence(self) -> str:
+        facts = self.taken.facts
+        return (
+            f"{facts.database}: {self.lost} was broken at {facts.finished_at:%Y-%m-%d %H:%M} UTC "
+            f"by a {facts.kind} backup {who_took(self.taken)}."
+        )
+
+
+def who_took(taken: HistorySet) -> str:
+    """Return where a backup went and who ran it, for the end of a sentence."""
+    job = f"job “{taken.name}”, " if taken.name else ""
+    devices = ", ".join(device.name or "a device without a name" for device in taken.devices)
+    return f"to {devices} ({job}user {taken.user or 'unknown'})"
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What databases need beside them on a server and no backup of theirs holds.

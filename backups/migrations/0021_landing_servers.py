@@ -11,7 +11,7 @@ import backups.models.landing_server
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("backups", "0016_databases_of_a_server"),
+        ("backups", "0019_what_a_server_remembers"),
         ("regions", "0002_store_quota"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

@@ -3,6 +3,7 @@
 from backups.models.agreement import Acceptance, AcceptedInstance, AgreementText
 from backups.models.backup_job import BackupJob
 from backups.models.backup_set import BackupFile, BackupSet, Kind, SetFile, SetStatus
+from backups.models.certificate import RegisteredCertificate
 from backups.models.copy import (
     ENDED,
     PENDING,
@@ -29,6 +30,7 @@ from backups.models.recovery import Recovery
 from backups.models.restore import Restore, RestoreSource
 from backups.models.self_backup import SelfBackup
 from backups.models.server_database import ServerDatabase
+from backups.models.server_history import RememberedSet, ServerLook
 from backups.models.server_script import ServerScript
 from backups.models.source_outage import SourceOutage
 from backups.models.state_object import StateObject
@@ -71,6 +73,8 @@ __all__ = [
     "Pin",
     "PolicyKind",
     "Recovery",
+    "RegisteredCertificate",
+    "RememberedSet",
     "ResourceGroup",
     "RestorableInterval",
     "Restore",
@@ -79,6 +83,7 @@ __all__ = [
     "Seal",
     "SelfBackup",
     "ServerDatabase",
+    "ServerLook",
     "ServerScript",
     "ServiceLinkedRole",
     "SetFile",

@@ -103,6 +103,10 @@ class BackupSet(models.Model):
     has_checksums = models.BooleanField(default=False)
     is_encrypted = models.BooleanField(default=False)
     certificate_thumbprint = models.CharField(max_length=64, blank=True)
+    # Its header cannot be read: these are the words of its server.
+    is_told_by_server = models.BooleanField(default=False, db_default=False)
+    # The fields that its header and its server tell otherwise.
+    contradiction = models.CharField(max_length=200, blank=True, default="", db_default="")
     server = models.CharField(max_length=200, blank=True)
     tool_version = models.CharField(max_length=60, blank=True)
     size_bytes = models.BigIntegerField(default=0)
@@ -127,6 +131,7 @@ class BackupSet(models.Model):
             models.Index(fields=["-finished_at", "-id"], name="set_by_age"),
             models.Index(fields=["instance", "database", "kind", "-finished_at"], name="set_newest"),
             models.Index(fields=["id"], condition=Q(weighed_at=None), name="set_to_weigh"),
+            models.Index(fields=["id"], condition=~Q(contradiction=""), name="set_contradicted"),
             models.Index(fields=["instance"], condition=Q(first_position__lte=F("fork_position")), name="set_crosses"),
         ]
 

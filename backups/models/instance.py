@@ -131,6 +131,7 @@ class Instance(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         if kwargs.get("update_fields") is None:
             self.next_backup_at = self.next_log_at = self.next_drill_at = None  # the timetables may have changed
+        self.certificate_thumbprint = self.certificate_thumbprint.lower()
         super().save(*args, **kwargs)
 
     @property

@@ -95,6 +95,8 @@ class LogGap(models.Model):
     until_time = models.DateTimeField()
     found_at = models.DateTimeField()
     healing = models.CharField(max_length=6, choices=Healing, blank=True)
+    # Who took what is missing, where the server remembers it.
+    broken_by = models.TextField(blank=True, default="", db_default="")
     job = models.ForeignKey("backups.BackupJob", models.PROTECT, null=True, related_name="heals")
     healed_at = models.DateTimeField(null=True)
 

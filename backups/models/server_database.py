@@ -36,6 +36,7 @@ class ServerDatabase(models.Model):
     fork = models.CharField(max_length=40, blank=True)
     last_full_at = models.DateTimeField(null=True)
     certificate_thumbprint = models.CharField(max_length=64, blank=True)
+    encrypted_since = models.DateTimeField(null=True)  # when it was seen without this certificate last; None: never
     availability_group = models.CharField(max_length=40, blank=True)
     is_primary = models.BooleanField(default=True)
     is_preferred = models.BooleanField(default=True)

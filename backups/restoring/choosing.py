@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from backups import log_chain, windows
+from backups import certificates, log_chain, windows
 from backups.engines import engine_of
 from backups.models import BackupSet, Copy, CopyState, Instance, Kind, LandingServer, Restore
 from backups.policy_settings import enabled_policy
@@ -151,8 +151,8 @@ def _exactly(wanted: Wanted, copy: Copy) -> Choice:
             "Choose another set.",
             "set",
         )
-    if copy.set.is_encrypted:
-        raise _sealed(copy.set)
+    if certificates.is_sealed(copy):
+        raise _sealed(copy.set, copy.destination_store.region_id)
     copies = windows.copies_for_set(copy)
     store = copy.destination_store
     return Choice(Restore.Origin.COPY, store.region, store, copy.set.database, copies, copy.set.finished_at)
@@ -167,17 +167,19 @@ def _refuse_sealed(instance: Instance, store: Store, database: str) -> None:
     completed = Copy.objects.restorable().filter(
         set__instance=instance, set__database=database, destination_store=store, set__kind=Kind.FULL
     )
-    newest = completed.select_related("set").order_by("-set__finished_at").first()
-    if newest and newest.set.is_encrypted and not completed.filter(set__is_encrypted=False).exists():
-        raise _sealed(newest.set)
+    sealed = certificates.sealed(store.region_id)
+    newest = completed.select_related("set__instance").order_by("-set__finished_at").first()
+    if newest and completed.filter(sealed, pk=newest.pk).exists() and not completed.exclude(sealed).exists():
+        raise _sealed(newest.set, store.region_id)
 
 
-def _sealed(found: BackupSet) -> Refusal:
-    which = f" {found.certificate_thumbprint}" if found.certificate_thumbprint else ""
+def _sealed(found: BackupSet, region_id: str) -> Refusal:
+    named = [one for one in certificates.missing_for(found, region_id) if one != certificates.UNKNOWN]
+    which = "".join(f" {one}" for one in named)
     return Refusal(
         "CertificateMissing",
         f"{found} is encrypted and needs certificate{which} at the destination; none is registered there.",
-        "Register the certificate on a landing server of that region.",
+        "Register the certificate in that region: Stores, the region's store, Certificates.",
         "set",
     )
 
@@ -192,8 +194,8 @@ def _from_default_backups(wanted: Wanted) -> Choice:
         raise Refusal("NoSuchSet", f"This is no backup of {wanted.instance.name}.", "Choose one of its own.", "set")
     if found.kind == Kind.LOG:
         raise _log_alone(found)
-    if found.is_encrypted:
-        raise _sealed(found)
+    if certificates.missing_for(found, wanted.instance.region_id):
+        raise _sealed(found, wanted.instance.region_id)
     chain = chain_at_source(wanted.instance, found.database)
     lineage = log_chain.lineage_of(found.pk, chain.data, chain.rules)
     if not lineage:
@@ -235,7 +237,8 @@ def databases_at_source(instance: Instance) -> list[str]:
 def chain_at_source(instance: Instance, database: str) -> Chain:
     """The default backups that are still at their source, as chains see them; an `id` is the set's."""
     rules = engine_of(instance.engine).chain_rules
-    sets = instance.sets.valid().filter(database=database, is_encrypted=False).order_by("pk")
+    sealed = certificates.sealed(instance.region_id, "")
+    sets = instance.sets.valid().filter(database=database).exclude(sealed).order_by("pk")
     return Chain(rules, tuple(windows.set_chain(sets, rules)))
 
 

@@ -136,6 +136,12 @@ def _whole_server() -> SafeString:
 
 
 def _said(gap: LogGap) -> str:
+    """Return what is missing and what has become of it, and who took it where that is known."""
+    said = _missing(gap)
+    return f"{said} {gap.broken_by}" if gap.broken_by and not gap.is_covered else said
+
+
+def _missing(gap: LogGap) -> str:
     """Return what is missing, and what has become of it: in the past where it came after all."""
     named = {"from": words.stamp(gap.from_time), "until": words.stamp(gap.until_time)}
     if gap.is_covered:

@@ -18,7 +18,7 @@ from backups import access, default_backups, eligibility, lag, policies, protect
 from backups.engines import engine_of
 from backups.models import BackupSet, Copy, CopyPolicy, CopyState, Drill, Instance
 from backups.protection import Protection
-from console.instances import level2, streams, taking
+from console.instances import level2, servers, streams, taking
 from console.instances.tables import CopyTable, DrillTable
 from console.instances.window import Window
 from console.widgets import lag_words, proven, words
@@ -50,8 +50,7 @@ class OfInstance(ListView):
         return access.instance_for(self.request.user, self.kwargs["code"])
 
     def context(self) -> dict[str, Any]:
-        engine = engine_of(self.instance.engine).capabilities
-        standing = standing_of(self.request, self.instance)
+        engine, standing = engine_of(self.instance.engine).capabilities, self.standing
         policy, may_restore = standing["policy"], standing["may_operate"] and not standing["why_not_restored"]
         shown = {
             "tab": self.tab,
@@ -61,9 +60,14 @@ class OfInstance(ListView):
             "destination": policy.destination if policy else None,
             "window": Window(self.request, self.instance, policy.destination if policy else None, standing["at"]),
             "has_logs": bool(policy and policy.logs_enabled),
+            "has_databases": engine_of(self.instance.engine).inspect_databases is not None,
             "may_restore": may_restore,
         }
         return shown | standing | {"poll": _poll(self.instance, self.copies())}
+
+    @cached_property
+    def standing(self) -> dict[str, Any]:
+        return standing_of(self.request, self.instance)
 
     @cached_property
     def may_operate(self) -> bool:
@@ -156,6 +160,7 @@ def standing_of(request: HttpRequest, instance: Instance) -> dict[str, Any]:
         "stored": _stored(instance, policy),
         "lag": lag_words.sentence(lag.of(policy, at), found.state) if policy else "",
         "level2": level2.told(instance),
+        "troubles": servers.troubles(instance, policy, at),
         "stream": streams.told(instance, at),
         "proven": proven.proof_of(instance, at),
     }

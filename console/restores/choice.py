@@ -9,7 +9,7 @@ from typing import NamedTuple
 from django.db.models import F, QuerySet
 from django.utils.translation import gettext
 
-from backups import policies, restoring, windows
+from backups import certificates, policies, restoring, windows
 from backups.models import BackupSet, Copy, Instance, LogGap, RestorableInterval
 from console.widgets.labels import place_of, translated
 from regions.models import Region, Store
@@ -86,7 +86,11 @@ def sets_of(instance: Instance, place: Place, database: str, wanted: int | None)
     if place.store is None:
         sets = default_sets(instance).filter(database=database)
         return [SetChoice(found, found.size_bytes) for found in _newest(sets, "", wanted)]
-    copies = copies_at(instance, place.store).filter(set__database=database).select_related("set__instance")
+    copies = (
+        copies_at(instance, place.store)
+        .filter(set__database=database)
+        .select_related("set__instance", "destination_store")
+    )
     able = windows.restorable_sets(instance, place.store, database)
     return [
         SetChoice(copy.set, copy.stored_bytes or copy.set.size_bytes, _why_not(copy, able))
@@ -102,7 +106,7 @@ def _newest(rows: QuerySet, path: str, wanted: int | None) -> list:
 
 
 def _why_not(copy: Copy, able: set[int]) -> str:
-    if copy.set.is_encrypted:
+    if certificates.is_sealed(copy):
         return gettext("its certificate is not at the destination")
     return "" if copy.set_id in able else gettext("what it builds on is not there")
 
@@ -159,7 +163,8 @@ def _newest_copied(instance: Instance, store: Store, database: str) -> datetime 
     ends = intervals_of(instance, store, database).order_by("-ended_at").values_list("ended_at", flat=True)
     if newest := ends.first():
         return newest
-    copies = copies_at(instance, store).filter(set__database=database, set__is_encrypted=False)
+    copies = copies_at(instance, store).filter(set__database=database)
+    copies = copies.exclude(certificates.sealed(store.region_id))
     return copies.order_by("-set__finished_at").values_list("set__finished_at", flat=True).first()
 
 

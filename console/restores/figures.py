@@ -12,6 +12,7 @@ from datetime import datetime
 
 from django.db.models import Count, Exists, Max, Min, OuterRef, Q, QuerySet
 
+from backups import certificates
 from backups.models import Copy, Drill, Instance, Kind, RestorableInterval, Restore
 from console.restores.stages import seconds_taken
 from console.widgets.restorable import why_engine_not_restored
@@ -112,7 +113,8 @@ def _reaches(found: dict[int, Recovery]) -> dict[tuple[int, int], dict[str, Reac
     fulls = (
         Copy.objects.restorable()
         .cross_region()
-        .filter(set__instance__in=found, set__kind=Kind.FULL, set__is_encrypted=False)
+        .filter(set__instance__in=found, set__kind=Kind.FULL)
+        .exclude(certificates.sealed_copies())
     )
     rows = [
         *intervals.values_list("instance", "store", "database").annotate(Min("began_at"), Max("ended_at")),
@@ -144,7 +146,8 @@ def _measured(found: dict[int, Recovery]) -> dict[int, Measured]:
 
 def source_regions(instances: QuerySet[Instance]) -> list[SourceRegion]:
     """Return the regions these instances stand in, the unreachable ones first."""
-    copies = Copy.objects.restorable().cross_region().filter(set__instance=OuterRef("pk"), set__is_encrypted=False)
+    copies = Copy.objects.restorable().cross_region().filter(set__instance=OuterRef("pk"))
+    copies = copies.exclude(certificates.sealed_copies())
     counted = (
         instances.annotate(has_copy=Exists(copies))
         .order_by()

@@ -78,6 +78,27 @@ class StoreForm(forms.Form):
         return {name: self.cleaned_data[name] for name in CREDENTIALS if self.cleaned_data[name]}
 
 
+class CertificateForm(forms.Form):
+    """A certificate that databases are restored with, at hand in the store's region."""
+
+    thumbprint = forms.CharField(
+        max_length=200,
+        label=_("Thumbprint"),
+        help_text=_(
+            "What SELECT name, thumbprint FROM master.sys.certificates says on the source: 40 hexadecimal digits."
+        ),
+    )
+    note = forms.CharField(
+        required=False,
+        max_length=200,
+        label=_("Note"),
+        help_text=_("Where it is kept, with its private key: the server it is installed on, the safe."),
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, label_suffix="", **kwargs)
+
+
 class QuotaForm(forms.Form):
     """How much a store may hold, in GB; empty where nobody knows."""
 

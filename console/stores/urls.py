@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from console.stores import landing, views
+from console.stores import certificates, landing, views
 
 app_name = "stores"
 urlpatterns = [
@@ -20,4 +20,6 @@ urlpatterns = [
     path("<int:pk>/quota/", views.quota, name="quota"),
     path("<int:pk>/probe/", views.probe, name="probe"),
     path("<int:pk>/detach/", views.Detach.as_view(), name="detach"),
+    path("<int:pk>/certificate/", certificates.Register.as_view(), name="certificate"),
+    path("<int:pk>/certificate/<int:certificate>/", certificates.Withdraw.as_view(), name="withdraw"),
 ]

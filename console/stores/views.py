@@ -16,12 +16,13 @@ from django.views import View
 from django.views.decorators.http import require_POST
 
 from backups import access, capacity, escrow, fleet
-from backups.models import Copy, Instance
+from backups.models import Copy, Instance, RegisteredCertificate
 from console.stores.forms import QuotaForm, StoreForm
 from console.stores.tables import StoreTable
 from console.widgets.acting import acting
 from console.widgets.badges import badge
 from console.widgets.dialogs import announce, done, leave, render_dialog
+from console.widgets.fragments import render_page
 from console.widgets.labels import place_of
 from console.widgets.listing import ListView
 from console.widgets.shell import chosen_region
@@ -54,7 +55,7 @@ class StoreList(ListView):
 @require_POST
 def escrowed(request: HttpRequest) -> HttpResponse:
     """A person says that a copy of the key ring is kept elsewhere."""
-    _require_right(request)
+    require_right(request)
     try:
         escrow.confirm(acting(request))
     except Refusal as refusal:
@@ -65,11 +66,11 @@ def escrowed(request: HttpRequest) -> HttpResponse:
 
 class Attach(View):
     def get(self, request: HttpRequest) -> HttpResponse:
-        _require_right(request)
+        require_right(request)
         return render(request, "stores/attach.html", {"form": StoreForm()})
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        _require_right(request)
+        require_right(request)
         form = StoreForm(request.POST)
         if form.is_valid():
             try:
@@ -92,7 +93,7 @@ class Attach(View):
 @require_POST
 def test_connection(request: HttpRequest) -> HttpResponse:
     """Do the round trip of an attachment; nothing is kept."""
-    _require_right(request)
+    require_right(request)
     form, found, refusal = StoreForm(request.POST), None, None
     if form.is_valid():
         try:
@@ -104,8 +105,8 @@ def test_connection(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def probe(request: HttpRequest, pk: int) -> HttpResponse:
-    _require_right(request)
-    store = fleet.reprobe(_attached(pk), acting(request))
+    require_right(request)
+    store = fleet.reprobe(attached(pk), acting(request))
     is_well = store.state == Store.State.OK
     sentence = gettext("The store of %(region)s answers.") if is_well else "%(error)s"
     said = sentence % (_named(store) | {"error": store.last_error})
@@ -116,14 +117,14 @@ def probe(request: HttpRequest, pk: int) -> HttpResponse:
 
 def page(request: HttpRequest, pk: int) -> HttpResponse:
     """Show what lies in a store, the space left, and the day it fills at today's pace."""
-    return _show_page(request, _attached(pk))
+    return _show_page(request, attached(pk))
 
 
 @require_POST
 def quota(request: HttpRequest, pk: int) -> HttpResponse:
     """Write down how much a store may hold that cannot say so itself."""
-    _require_right(request)
-    store, form = _attached(pk), QuotaForm(request.POST)
+    require_right(request)
+    store, form = attached(pk), QuotaForm(request.POST)
     if not form.is_valid():
         return _show_page(request, store, form)
     capacity.set_quota(store, form.bytes, acting(request))
@@ -151,20 +152,21 @@ def _show_page(request: HttpRequest, store: Store, form: QuotaForm | None = None
         "form": form or QuotaForm(initial={"quota": quota}),
         "may_change": access.may_run_installation(request.user),
         "is_source": _is_source(store),
+        "certificates": RegisteredCertificate.objects.filter(region=store.region_id, withdrawn_at=None).order_by("pk"),
     }
-    return render(request, "stores/page.html", context)
+    return render_page(request, "stores/page.html", {"certificates": "stores/_certificates.html"}, context)
 
 
 class Detach(View):
     def get(self, request: HttpRequest, pk: int) -> HttpResponse:
-        _require_right(request)
-        store = _attached(pk)
+        require_right(request)
+        store = attached(pk)
         context = {"store": store, "refusal": fleet.why_not_detach(store)}
         return render_dialog(request, "stores/_detach_dialog.html", context, back=reverse("stores:list"))
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
-        _require_right(request)
-        store = _attached(pk)
+        require_right(request)
+        store = attached(pk)
         try:
             fleet.detach(store, acting(request))
         except Refusal as refusal:
@@ -188,12 +190,12 @@ def _is_source(store: Store) -> bool:
     return is_own and Instance.objects.living().filter(region=store.region_id).exists()
 
 
-def _require_right(request: HttpRequest) -> None:
+def require_right(request: HttpRequest) -> None:
     if not access.may_run_installation(request.user):
         raise PermissionDenied("Stores are attached by who runs the installation.")
 
 
-def _attached(pk: int) -> Store:
+def attached(pk: int) -> Store:
     return get_object_or_404(Store.objects.attached().select_related("region"), pk=pk)
 
 

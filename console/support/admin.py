@@ -13,6 +13,7 @@ from console.support import (
     policies,
     recovery,
     restores,
+    servers,
     sets,
 )
 
@@ -29,5 +30,6 @@ __all__ = [
     "policies",
     "recovery",
     "restores",
+    "servers",
     "sets",
 ]

@@ -11,7 +11,17 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from backups import default_backups, discovery, eligibility, events, fleet, policies, reaching, shares
+from backups import (
+    certificate_book,
+    default_backups,
+    discovery,
+    eligibility,
+    events,
+    fleet,
+    policies,
+    reaching,
+    shares,
+)
 from backups.drills import MOST_DAYS
 from backups.engines import ENGINES, engine_of
 from backups.events import By
@@ -221,6 +231,8 @@ class Instances(Operated, Noun):
         if change:
             super().save_model(request, obj, form, change)
             policies.requalify(obj, by=acting(request))
+            if "certificate_thumbprint" in form.changed_data:
+                certificate_book.settle_instance(obj)
 
     def audit(self, request: HttpRequest, obj: Instance, what: str, names: Any = ()) -> None:
         if what == "changed":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from backups.models import LogGap, LogStream, RestorableInterval, ServerDatabase, ServerScript
+from backups.models import LogGap, LogStream, RestorableInterval, ServerScript
 from console.support.nouns import Facts
 
 ITS_INSTANCE = ["instance__code", "instance__name"]
@@ -34,15 +34,6 @@ class LogGaps(Facts):
     list_filter = ["healing", ("healed_at", admin.EmptyFieldListFilter)]
     list_select_related = ["instance", "store"]
     search_fields = [*ITS_INSTANCE, "database"]
-    ordering = ["-pk"]
-
-
-@admin.register(ServerDatabase)
-class ServerDatabases(Facts):
-    list_display = ["instance", "name", "state", "recovery_model", "last_full_at", "seen_at", "gone_at"]
-    list_filter = ["recovery_model", "is_online", ("gone_at", admin.EmptyFieldListFilter)]
-    list_select_related = ["instance"]
-    search_fields = [*ITS_INSTANCE, "name"]
     ordering = ["-pk"]
 
 

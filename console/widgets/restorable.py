@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils.translation import gettext
 
-from backups import landing_servers, windows
+from backups import certificates, landing_servers, windows
 from backups.engines import engine_of
-from backups.models import BackupSet, Copy, Instance, Kind
+from backups.models import BackupSet, Copy, CopyState, Instance, Kind
 from console.widgets.set_lists import is_there
 
 
@@ -40,9 +40,10 @@ def why_set_not_restored(found: BackupSet, copies: Iterable[Copy]) -> str:
         return why
     if found.kind == Kind.LOG:
         return gettext("a log is restored with the backup it follows")
-    if any(windows.is_restorable(copy) for copy in copies):
+    completed = [copy for copy in copies if copy.state == CopyState.COMPLETED]
+    if any(windows.is_restorable(copy) for copy in completed):
         return ""
-    if found.is_encrypted:
+    if completed or certificates.missing_for(found, found.instance.region_id):
         return gettext("its certificate is not at the destination")
     if is_there(found) and found.status == "succeeded":
         return ""

@@ -4,8 +4,9 @@
     [WITH option [, option]…]
 
 Options: CHECKSUM, NO_CHECKSUM, COMPRESSION, NO_COMPRESSION, COPY_ONLY, DIFFERENTIAL, FORMAT, NOFORMAT, INIT, NOINIT,
-SKIP, NOSKIP, STATS [= n], MAXTRANSFERSIZE = n, NAME = 'text', DESCRIPTION = 'text'. A path 'NUL' writes nothing, as on
-a real server; addresses are `to_url`'s.
+SKIP, NOSKIP, STATS [= n], MAXTRANSFERSIZE = n, NAME = 'text', DESCRIPTION = 'text',
+ENCRYPTION (ALGORITHM = name, SERVER CERTIFICATE = name). A path 'NUL' writes nothing, as on a real server; addresses
+are `to_url`'s.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, BinaryIO
 from backups.engines.facts import Kind
 from demo import mtf
 from demo.mtf import Backup
-from demo.mtf_compressed import compressed_file
+from demo.mtf_compressed import compressed_file, encrypted_file
 from demo.tape import Media
 from demo.tds import to_url
 from demo.tds.machine import DISK, SIMPLE, URL, VIRTUAL, Database, Family, Request, Session, SimulatedMachine
@@ -48,6 +49,7 @@ class Order:
     name: str = ""
     is_to_url: bool = False
     part_bytes: int = to_url.USUAL_PART
+    certificate: str = ""
 
     @property
     def statement(self) -> str:
@@ -102,6 +104,12 @@ def _read_option(order: Order, sentence: Sentence, parameters: Mapping[str, Any]
         order.name = read_text(sentence, parameters)
     elif sentence.skips("DESCRIPTION", "="):
         read_text(sentence, parameters)
+    elif sentence.skips("ENCRYPTION", "("):
+        sentence.must("ALGORITHM", "=")
+        sentence.name()
+        sentence.must(",", "SERVER", "CERTIFICATE", "=")
+        order.certificate = sentence.name()
+        sentence.must(")")
     elif sentence.next.plain in FLAGS:
         order.flags.add(sentence.take().plain)
     else:
@@ -152,6 +160,9 @@ class Run:
             raise self._terminated(Message(942, said, 14, 4))
         if why := self._why_not(database):
             raise self._terminated(why)
+        if order.certificate and order.certificate not in self.machine.certificates:
+            said = f"Cannot find server certificate with name '{order.certificate}'."
+            raise self._terminated(Message(15151, said))
         return database
 
     def _why_not(self, database: Database) -> Message | None:
@@ -251,7 +262,10 @@ class Run:
         out: BinaryIO = open(os.devnull if path is None else path, "r+b" if begun else "wb")  # noqa: SIM115
         try:
             with out:
-                if begun or "COMPRESSION" in self.order.flags:
+                if self.order.certificate:
+                    size = mtf.size_of(sets[-1]) + (16 << 10)
+                    meter.into(out).write(encrypted_file(size, seed=str(sets[-1].set_guid)))
+                elif begun or "COMPRESSION" in self.order.flags:
                     out.seek(begun)
                     meter.into(out).write(_body(sets, media, "COMPRESSION" in self.order.flags)[begun:])
                 else:
@@ -293,6 +307,7 @@ class Run:
                 compressed_bytes=size,
                 recovery_model=database.recovery_model,
                 time_zone=backup.time_zone,
+                encryptor=machine.certificates.get(self.order.certificate),
             )
 
     def _type_of(self, device: str) -> int:

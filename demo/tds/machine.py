@@ -151,6 +151,7 @@ class Remembered:
     recovery_model: str = FULL
     compressed_bytes: int = 0
     time_zone: int | None = 0
+    encryptor: bytes | None = None
 
 
 @dataclass

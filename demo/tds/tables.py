@@ -182,7 +182,7 @@ def _remembered(row: Remembered) -> Row:
         "software_major_version": major,
         "software_minor_version": minor,
         "software_build_version": build,
-        "encryptor_thumbprint": None,
+        "encryptor_thumbprint": row.encryptor,
     }
 
 

@@ -10,8 +10,18 @@ from typing import Any
 
 import pytest
 
-from backups import landing_servers, restoring, watch
-from backups.models import Alert, BackupSet, Event, Instance, LandingServer, Pin, ResourceGroup, Restore
+from backups import certificates, landing_servers, restoring, watch, windows
+from backups.models import (
+    Alert,
+    BackupSet,
+    Event,
+    Instance,
+    LandingServer,
+    Pin,
+    ResourceGroup,
+    RestorableInterval,
+    Restore,
+)
 from backups.policies import Refusals
 from backups.restoring import on_landing
 from backups.restoring.choosing import Choice, Wanted, choose
@@ -218,3 +228,20 @@ def test_the_command_does_what_the_wizard_does(place: Place, orders: Instance) -
 def test_a_moment_that_cannot_be_had_says_why(place: Place, orders: Instance) -> None:
     row = place.register()
     assert codes(orders, landing=row, until=clock.now() + timedelta(days=1)) == [("MomentTooLate", "until")]
+
+
+def test_a_certificate_on_a_landing_server_is_at_hand_in_its_region_as_long_as_it_is_there(
+    world: World, place: Place
+) -> None:
+    """R-3.5: what is restorable there follows the server's own list."""
+    sealed = world.instance("vault", certificate_thumbprint="AB" * 20)
+    world.enable(sealed)
+    world.arrived(sealed, at=clock.now())
+    assert not windows.chain_of(sealed, world.store(TARGET), "Sales").window()
+    place.machine.certificates["Vault"] = bytes.fromhex("ab" * 20)
+    row = place.register()
+    assert certificates.are_there(TARGET) == {"ab" * 20} and not certificates.are_there(SOURCE)
+    assert RestorableInterval.objects.filter(instance=sealed).exists()
+    place.machine.certificates.clear()
+    landing_servers.look(row)
+    assert not RestorableInterval.objects.filter(instance=sealed).exists()

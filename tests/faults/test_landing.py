@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from backups import audit, landing_servers, restoring
+from backups import audit, landing_servers, restoring, server_scripts
+from backups.engines.facts import Surroundings
 from backups.events import FARSHORE
 from backups.models import Copy, Event, Instance, LandingServer, Pin, Restore
 from backups.restoring import landed
 from demo import mtf
 from demo.mtf import Backup
+from demo.tds.machine import Job
 from regions import clock
 from regions.refusals import Refusal
 from tests.backups.landings import MINUTE, Place, carried, chain, copied, place_in
@@ -363,3 +365,16 @@ def test_two_bells_make_one_database(place: Place, landing: LandingServer, order
     assert restore.state == State.READY and place.names == {"Back"}
     assert Event.objects.filter(kind="restore.ready").count() == 1 and Copy.objects.count() == 4
     assert Path(landing.share_folder).is_dir()
+
+
+def test_what_stood_beside_the_database_and_is_not_there_is_listed(
+    orders: Instance, place: Place, landing: LandingServer
+) -> None:
+    names = {"login": ("clerk (SID 0x51)", "sa2 (SID 0x52)"), "job": ("Nightly",), "certificate": ()}
+    server_scripts.keep(orders, Surroundings("-- script", names))
+    place.machine.beside.jobs.append(Job("Nightly", "EXEC dbo.Close"))
+    done = worked_on(ask(orders, landing))
+    assert done.notes[-2:] == [
+        "Not on this server yet, logins: clerk (SID 0x51), sa2 (SID 0x52).",
+        "The script on the set's page makes them, certificates excepted.",
+    ]

@@ -23,8 +23,12 @@ from backups.models import (
     Membership,
     Pin,
     Recovery,
+    RegisteredCertificate,
+    RememberedSet,
     Seal,
     SelfBackup,
+    ServerDatabase,
+    ServerLook,
     SourceOutage,
     StateObject,
     Transfer,
@@ -65,6 +69,9 @@ FACTS = [
     "restorableinterval",
     "landingserver",
     "loggap",
+    "serverdatabase",
+    "serverlook",
+    "rememberedset",
     "restore",
     "restoresource",
     "sourceoutage",
@@ -114,6 +121,11 @@ def full_house() -> Instance:
     StateObject.objects.create(**place, instance=instance)
     SelfBackup.objects.create(**place, key="farshore/v1/self", began_at=START)
     Recovery.objects.create(**place, kind="manifests", recovered_at=START)
+    ServerDatabase.objects.create(instance=instance, name="orders", state="ONLINE", first_seen_at=START, seen_at=START)
+    ServerLook.objects.create(instance=instance, due_at=START)
+    when = {"started_at": START, "finished_at": START, "remembered_at": START}
+    RememberedSet.objects.create(instance=instance, database="orders", kind="log", set_guid="g", **when)
+    RegisteredCertificate.objects.create(region=instance.region, thumbprint="ab" * 20, registered_at=START)
     return instance
 
 
@@ -138,7 +150,7 @@ def test_every_page_of_every_noun_can_be_opened(root: Client, full_house: Instan
         assert root.get(page(model, "changelist")).status_code == 200, model
     for row in rows():
         assert root.get(page(type(row), "change", row.pk)).status_code == 200, row
-    for model in (Region, Store, Instance, CopyPolicy, Membership, Price):
+    for model in (Region, Store, Instance, CopyPolicy, Membership, Price, RegisteredCertificate):
         assert root.get(page(model, "add")).status_code == 200, model
 
 
@@ -237,3 +249,19 @@ def test_a_price_is_added_or_ended_and_never_edited(root: Client) -> None:
     follows = overlapping | {"valid_from_0": f"{ahead}-01-01"}
     assert root.post(page(Price, "add"), follows).status_code == 302
     assert Price.objects.get(amount="0.0003").unit == "USD/GB-hour"
+
+
+def test_a_certificate_is_registered_and_withdrawn_through_the_verbs_and_never_edited(root: Client) -> None:
+    said = {"region": "ap-southeast-1", "thumbprint": "0xABAB" + "cd" * 18, "note": "LANDING-1"}
+    assert (
+        "is no thumbprint" in root.post(page(RegisteredCertificate, "add"), said | {"thumbprint": "x"}).content.decode()
+    )
+    assert root.post(page(RegisteredCertificate, "add"), said).status_code == 302
+    row = RegisteredCertificate.objects.get()
+    assert (row.thumbprint, row.registered_by.get_username()) == ("abab" + "cd" * 18, "root")
+    assert "registered in" in root.post(page(RegisteredCertificate, "add"), said).content.decode()
+    assert root.post(page(RegisteredCertificate, "change", row.pk), said).status_code == 403
+    root.post(page(RegisteredCertificate, "changelist"), {"action": "withdraw", "_selected_action": [row.pk]})
+    row.refresh_from_db()
+    assert row.withdrawn_at
+    assert sorted(Event.objects.values_list("kind", flat=True)) == ["certificate.registered", "certificate.withdrawn"]

@@ -8,8 +8,10 @@ from typing import Any
 
 from backups.engines.sqlserver.checksums import Verifier
 from backups.engines.sqlserver.reader import inspect
+from backups.engines.sqlserver.reconciling import breakers, differences
+from backups.engines.sqlserver.saying_no import SEEN_ONLY_BY_MSDB as told_by_history
 
-__all__ = ["Verifier", "inspect"]
+__all__ = ["Verifier", "breakers", "differences", "inspect", "told_by_history"]
 
 # What asks a server, and where it is. The driver is loaded by the first call, not by asking whether the verb is there.
 _ASKING = {
@@ -22,6 +24,7 @@ _ASKING = {
     "login_script": "rights.script_for",
     "look_around": "surroundings.look_around",
     "probe": "server.probe",
+    "read_history": "history.read_history",
     "restore_database": "landing.restore_database",
     "take_database": "outbox.take_database",
 }

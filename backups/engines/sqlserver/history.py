@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from backups.engines.facts import Connection, Kind, Method, SetFacts
+from backups.engines.facts import Connection, Device, HistoryPage, HistorySet, Kind, Method, SetFacts
 from backups.engines.sqlserver.connecting import Session, session
 from regions.refusals import Refusal
 
 PAGE = 1000
 KINDS = {"D": Kind.FULL, "I": Kind.DIFFERENTIAL, "L": Kind.LOG}
-VIRTUAL = 7  # another tool's own device
-LOGICAL = 100  # added to a device's type where it has a name of its own (sp_addumpdevice)
 UNKNOWN_ZONE = 127
 NO_GUID = "00000000-0000-0000-0000-000000000000"
 
@@ -36,69 +34,32 @@ JOIN msdb.dbo.backupmediafamily AS f ON f.media_set_id = s.media_set_id AND f.mi
 WHERE s.backup_set_id > %%s%s
 ORDER BY s.backup_set_id
 """
+FIRST_SINCE = """
+SELECT TOP (1) backup_set_id FROM msdb.dbo.backupset WHERE backup_finish_date >= %s ORDER BY backup_set_id
+"""
 NEWEST = "SELECT TOP (1) backup_set_id FROM msdb.dbo.backupset ORDER BY backup_set_id DESC"
 
 
-@dataclass(frozen=True)
-class Device:
-    """Where one stripe of a set went, as the server calls it."""
+def read_history(
+    connection: Connection, after: int = 0, most: int = PAGE, since: datetime | None = None
+) -> HistoryPage:
+    """Return what msdb has beyond the cursor `after`, at most about `most` sets; a set is never cut between stripes.
 
-    sequence: int
-    name: str
-    type: int
-
-    @property
-    def is_nowhere(self) -> bool:
-        """Nothing of it is kept: BACKUP … TO NUL."""
-        return self.name.strip().upper() in ("NUL", "NUL:", "/DEV/NULL")
-
-    @property
-    def is_foreign(self) -> bool:
-        """It went through another tool's own device, or nowhere: the bytes are not a file that Farshore could find."""
-        return self.type % LOGICAL == VIRTUAL or self.is_nowhere
-
-
-@dataclass(frozen=True)
-class HistorySet:
-    """One backup set as msdb of one server remembers it.
-
-    `number` is the cursor (backup_set_id) on that server. `facts` has no offset and no length, which only the file
-    knows. `name` is what the job called the set, `user` who ran it.
+    `since`: where there is no cursor yet, or it begins anew, sets that finished before are passed over.
     """
-
-    number: int
-    facts: SetFacts
-    devices: tuple[Device, ...]
-    user: str
-    name: str = ""
-    is_damaged: bool = False
-    encryptor_thumbprint: str = ""
-
-    @property
-    def is_foreign(self) -> bool:
-        return any(device.is_foreign for device in self.devices)
-
-
-@dataclass(frozen=True)
-class Page:
-    """A stretch of the history, in order. `cursor` is where the next one begins; `left_out` are sets that could not be
-    told as facts (backups of single files, times in no known zone), each with its reason. `began_anew`: msdb numbers
-    its sets from the beginning again (it was restored, or the server made anew), and with them the cursor begins."""
-
-    sets: tuple[HistorySet, ...]
-    cursor: int
-    left_out: tuple[str, ...] = ()
-    is_last: bool = True
-    began_anew: bool = False
-
-
-def read_history(connection: Connection, after: int = 0, most: int = PAGE) -> Page:
-    """Return what msdb has beyond the cursor `after`, at most about `most` sets; a set is never cut between stripes."""
     with session(connection) as opened:
-        page = page_of(opened, after, most)
+        page = page_of(opened, after or _beginning(opened, since), most)
         if after and not page.sets and not page.left_out and _newest(opened) < after:
-            return replace(page_of(opened, 0, most), began_anew=True)
+            return replace(page_of(opened, _beginning(opened, since), most), began_anew=True)
         return page
+
+
+def _beginning(opened: Session, since: datetime | None) -> int:
+    """Return the cursor in front of the first set that finished since then; its times are local, so a day is added."""
+    if since is None:
+        return 0
+    rows = opened.ask(FIRST_SINCE, (since.astimezone(UTC) - timedelta(days=1)).replace(tzinfo=None))
+    return rows[0]["backup_set_id"] - 1 if rows else _newest(opened)
 
 
 def whole_history(connection: Connection, after: int = 0) -> Iterator[HistorySet]:
@@ -133,7 +94,7 @@ def _newest(opened: Session) -> int:
     return rows[0]["backup_set_id"] if rows else 0
 
 
-def page_of(opened: Session, after: int, most: int = PAGE) -> Page:
+def page_of(opened: Session, after: int, most: int = PAGE) -> HistoryPage:
     rows = opened.ask(HISTORY % (most, ""), after)
     found, left_out, cursor = [], [], after
     for number, stripes in groupby(rows, key=itemgetter("backup_set_id")):
@@ -142,7 +103,7 @@ def page_of(opened: Session, after: int, most: int = PAGE) -> Page:
             found.append(_set_from(list(stripes)))
         except Refusal as refusal:
             left_out.append(str(refusal))
-    return Page(tuple(found), cursor, tuple(left_out), len(rows) < most)
+    return HistoryPage(tuple(found), cursor, tuple(left_out), len(rows) < most)
 
 
 def _set_from(rows: list[dict[str, Any]]) -> HistorySet:
@@ -160,6 +121,7 @@ def _set_from(rows: list[dict[str, Any]]) -> HistorySet:
         name=row["name"] or "",
         is_damaged=bool(row["is_damaged"]),
         encryptor_thumbprint=(row["encryptor_thumbprint"] or b"").hex(),
+        stored_bytes=int(row["compressed_backup_size"] or row["backup_size"] or 0),
     )
 
 

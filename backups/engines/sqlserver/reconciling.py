@@ -6,8 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from backups.engines.facts import Kind, SetFacts
-from backups.engines.sqlserver.history import HistorySet
+from backups.engines.facts import Breaker, HistorySet, Kind, SetFacts
 
 # What a header and msdb both know, and a set has for ever.
 SAME_IN_BOTH = (
@@ -77,24 +76,6 @@ def _plain(facts: SetFacts, field: str) -> object:
     if field == "checkpoint_position" and facts.kind is Kind.LOG:
         return None
     return getattr(facts, field)
-
-
-@dataclass(frozen=True)
-class Breaker:
-    """A backup that somebody else's job took and nobody can restore from here; `lost` says what hangs on it."""
-
-    taken: HistorySet
-    lost: str
-
-    @property
-    def sentence(self) -> str:
-        facts, taken = self.taken.facts, self.taken
-        job = f"job “{taken.name}”, " if taken.name else ""
-        devices = ", ".join(device.name or "a device without a name" for device in taken.devices)
-        return (
-            f"{facts.database}: {self.lost} was broken at {facts.finished_at:%Y-%m-%d %H:%M} UTC "
-            f"by a {facts.kind} backup to {devices} ({job}user {taken.user or 'unknown'})."
-        )
 
 
 LOG_CHAIN, DIFFERENTIAL_BASE = "the log chain", "the base of differentials"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from regions.refusals import Refusal
 
 UNKNOWN_LAYOUT = "UnknownLayout"
+# Such a file may be a sound backup that only the server can speak for.
+SEEN_ONLY_BY_MSDB = ("UnknownVersion", "UnknownKind", UNKNOWN_LAYOUT, "EncryptedHeader")
 _ASK_MSDB = "Let the server's msdb name this set, or back up again into a new file."
 
 

@@ -21,6 +21,7 @@ from backups.engines.sqlserver import history
 from backups.engines.sqlserver.connecting import PROGRAM, Session, quoted_name, session
 from backups.engines.sqlserver.reader import inspect
 from backups.engines.sqlserver.reconciling import differences
+from backups.engines.sqlserver.saying_no import SEEN_ONLY_BY_MSDB
 from backups.engines.sqlserver.server import Look, databases_of, look, why_not
 from backups.engines.sqlserver.watching import Progress, Stop, carry_out
 from regions.refusals import Refusal
@@ -31,7 +32,6 @@ MOST_STRIPES = 64
 ENDINGS = {Kind.FULL: "bak", Kind.DIFFERENTIAL: "dif", Kind.LOG: "trn"}
 SECONDARIES_TAKE_ALL_SINCE = 17  # 2025
 SESSIONS = "SELECT session_id, program_name FROM sys.dm_exec_sessions WHERE program_name LIKE 'Farshore %'"
-SEEN_ONLY_BY_MSDB = ("UnknownVersion", "UnknownKind", "UnknownLayout", "EncryptedHeader")
 
 
 def take(

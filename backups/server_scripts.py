@@ -105,6 +105,13 @@ def missing(row: ServerScript, there: Mapping[str, Sequence[str]]) -> dict[str, 
     return {kind: names for kind, names in found.items() if names}
 
 
+def missing_in_words(row: ServerScript, there: Mapping[str, Sequence[str]]) -> list[str]:
+    """Say what is missing, a sentence for each kind, and where to get it."""
+    lacking = missing(row, there)
+    said = [f"Not on this server yet, {WORDS.get(kind, kind)}: {', '.join(names)}." for kind, names in lacking.items()]
+    return [*said, "The script on the set's page makes them, certificates excepted."] if said else []
+
+
 WORDS = {"login": "logins", "job": "jobs", "linked_server": "linked servers", "certificate": "certificates"}
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
 from django.db import transaction
 
-from backups import landing_servers, landing_shares
+from backups import landing_servers, landing_shares, server_scripts
 from backups.engines.facts import Kind, LandedDatabase, LandedRequest, LandedSet
 from backups.leases import LeaseLost
 from backups.models import LandingServer, Restore
@@ -126,7 +126,19 @@ class Landed(Attempt):
         self._keep()
         result = self._restore(sets, told)
         landing_shares.remove(folder)
+        result = replace(result, notes=(*result.notes, *self._lacking()))
         self._ready(landing, result, {DOWNLOAD: downloaded, **result.seconds})
+
+    def _lacking(self) -> list[str]:
+        """Say what stood beside the database and is not on the landing server: no backup brings it along."""
+        recorded = server_scripts.of_set(self.restore.set)
+        if recorded is None:
+            return []
+        try:
+            there = self.engine.look_around(landing_servers.connection_of(self.restore.landing))
+        except Refusal as refusal:
+            return [f"Which of its logins and jobs are missing here could not be seen: {refusal.sentence}"]
+        return server_scripts.missing_in_words(recorded, there.names)
 
     def _bring(self, folder: Path, told: Progress) -> list[LandedSet]:
         def tell(done: int, total: int) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from backups import audit, landing_servers, restoring, server_scripts
+from backups import audit, landing_servers, landing_shares, restoring, server_scripts
 from backups.engines.facts import Surroundings
 from backups.events import FARSHORE
 from backups.models import Copy, Event, Instance, LandingServer, Pin, Restore
@@ -142,8 +142,8 @@ def test_stripes_and_appended_sets_are_brought_once_and_restored_by_their_positi
     world.drop(orders, "later.dif", after)
     assert len(carried(world, orders)) == 4
     brought: list[int] = []
-    fchmod = landed.os.fchmod
-    monkeypatch.setattr(landed.os, "fchmod", lambda *args: (brought.append(1), fchmod(*args))[1])
+    fchmod = landing_shares.os.fchmod
+    monkeypatch.setattr(landing_shares.os, "fchmod", lambda *args: (brought.append(1), fchmod(*args))[1])
     restore = worked_on(ask(orders, landing, "To a log", until=second.started_at))
     assert restore.state == State.READY, restore.error
     assert len(brought) == 4, "three stripes, and both logs in one file"
@@ -208,8 +208,8 @@ def test_a_cancelled_restore_leaves_no_database_and_no_files(
     world: World, place: Place, landing: LandingServer, orders: Instance, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     if stage == "download":
-        make = landed._make
-        monkeypatch.setattr(landed, "_make", lambda *args: (make(*args), cancel(restore, world))[0])
+        make = landing_shares.make
+        monkeypatch.setattr(landing_shares, "make", lambda *args: (make(*args), cancel(restore, world))[0])
     else:
         place.machine.pace = 5_000  # a minute and more
         person = threading.Thread(target=cancel_once_it_runs, args=(world, place))

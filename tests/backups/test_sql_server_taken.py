@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from uuid import uuid4
@@ -17,6 +18,7 @@ from backups import (
     retiring,
     secondaries,
     standings,
+    tasks,
     watch,
 )
 from backups.engines import facts
@@ -429,6 +431,27 @@ def test_the_process_of_a_log_goes_on_with_the_others_of_its_instance(sql: Fixtu
     default_backups.take_and_go_on(default_backups.claim(SOURCE, default_backups.LOGS))
     assert instance.sets.filter(kind="log").count() == 2
     assert BackupJob.objects.get(state="queued").kind == "full", "which is another process's"
+
+
+def test_logs_have_room_while_fulls_hold_every_place(
+    sql: Fixture, settings: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql.machine.add("Stock", pages=8)
+    instance = sql.add()
+    settings.BACKUPS_AT_ONCE = 1
+    for name in ("_children", "_taking_logs"):
+        monkeypatch.setattr(tasks, name, [])
+    monkeypatch.setattr(tasks, "_child", lambda *_: subprocess.Popen(["sleep", "600"]))  # as busy as a real one
+    asked = [("Orders", Kind.FULL), ("Stock", Kind.FULL), ("Orders", Kind.LOG)]
+    for database, kind in asked:
+        default_backups.ask(instance, default_backups.FARSHORE, database=database, kind=kind)
+    for _ in range(3):
+        tasks.take_backups(SOURCE)
+    running = BackupJob.objects.filter(state="running").values_list("database", "kind")
+    for child in tasks._children + tasks._taking_logs:
+        child.kill()
+        child.wait()
+    assert sorted(running) == [("Orders", "full"), ("Orders", "log")]
 
 
 def test_logs_can_be_wanted_elsewhere_only_where_they_are_taken(world: World, sql: Fixture) -> None:

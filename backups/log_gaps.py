@@ -9,7 +9,7 @@ from __future__ import annotations
 from django.db import transaction
 from django.db.models import QuerySet
 
-from backups import alerts, bell, breaking, events, windows
+from backups import alerts, bell, breaking, events, standings, windows
 from backups.log_chain import Gap
 from backups.models import Alert, CancelReason, Copy, CopyPolicy, CopyState, Instance, Kind, LogGap
 from regions import clock
@@ -152,8 +152,8 @@ def _remedy(row: LogGap) -> str:
 
 def is_chain_broken(row: LogGap) -> bool:
     """Whether the server itself says that no log backup can be taken: only an ordinary full on the primary begins its
-    chain anew, and that is for a person (R-9.3)."""
-    told = row.instance.databases.present().filter(name=row.database)
+    chain anew, and that is for a person (R-9.3). A look that is older than the gap proves nothing."""
+    told = row.instance.databases.present().filter(name=row.database, seen_at__gte=row.found_at - standings.OLD)
     return told.filter(has_logs=True, log_chain_position=None).exists()
 
 

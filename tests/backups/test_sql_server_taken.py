@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 
-from backups import default_backups, log_healing, planning, policies, secondaries, standings, watch
+from backups import (
+    default_backups,
+    log_healing,
+    log_receiving,
+    planning,
+    policies,
+    retiring,
+    secondaries,
+    standings,
+    tasks,
+    watch,
+)
 from backups.engines import facts
 from backups.models import (
     Alert,
@@ -21,6 +33,7 @@ from backups.models import (
     Instance,
     Kind,
     LogGap,
+    LogStream,
 )
 from backups.policies import Settings
 from regions import clock
@@ -406,6 +419,70 @@ def test_a_database_that_is_never_backed_up_is_told_while_the_others_are(sql: Fi
     watch.watch()
     alert = Alert.objects.get(instance=instance, closed_at=None)
     assert alert.code == "database_not_backed_up" and "Theirs" in alert.sentence and "script" in alert.remedy
+
+
+def test_the_process_of_a_log_goes_on_with_the_others_of_its_instance(sql: Fixture) -> None:
+    sql.machine.add("Stock", pages=8)
+    instance = sql.add(log_every_minutes=5)
+    default_backups.ask(instance, default_backups.FARSHORE)
+    take_all()
+    default_backups.ask(instance, default_backups.FARSHORE, kind=Kind.LOG)
+    default_backups.ask(instance, default_backups.FARSHORE, database="Orders")
+    default_backups.take_and_go_on(default_backups.claim(SOURCE, default_backups.LOGS))
+    assert instance.sets.filter(kind="log").count() == 2
+    assert BackupJob.objects.get(state="queued").kind == "full", "which is another process's"
+
+
+def test_logs_have_room_while_fulls_hold_every_place(
+    sql: Fixture, settings: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql.machine.add("Stock", pages=8)
+    instance = sql.add()
+    settings.BACKUPS_AT_ONCE = 1
+    for name in ("_children", "_taking_logs"):
+        monkeypatch.setattr(tasks, name, [])
+    monkeypatch.setattr(tasks, "_child", lambda *_: subprocess.Popen(["sleep", "600"]))  # as busy as a real one
+    asked = [("Orders", Kind.FULL), ("Stock", Kind.FULL), ("Orders", Kind.LOG)]
+    for database, kind in asked:
+        default_backups.ask(instance, default_backups.FARSHORE, database=database, kind=kind)
+    for _ in range(3):
+        tasks.take_backups(SOURCE)
+    running = BackupJob.objects.filter(state="running").values_list("database", "kind")
+    for child in tasks._children + tasks._taking_logs:
+        child.kill()
+        child.wait()
+    assert sorted(running) == [("Orders", "full"), ("Orders", "log")]
+
+
+def test_logs_can_be_wanted_elsewhere_only_where_they_are_taken(world: World, sql: Fixture) -> None:
+    instance = sql.add()
+    world.store(TARGET)
+    wanted = Settings(True, 7, TARGET, logs_enabled=True, agreed=True)
+    [refusal] = policies.check(instance, wanted)
+    assert (refusal.code, refusal.field) == ("LogBackupNotSupport", "logs_enabled")
+    instance.log_every_minutes = 30
+    assert policies.check(instance, wanted) == []
+    assert not log_receiving.wanted().exists()
+    policies.apply(sql_saved(instance), wanted, world.by)
+    assert not log_receiving.wanted().exists() and not LogStream.objects.exists(), "nothing is received"
+
+
+def sql_saved(instance: Instance) -> Instance:
+    instance.save()
+    return instance
+
+
+def test_the_moments_of_logs_are_kept_like_those_of_backups(sql: Fixture) -> None:
+    instance = sql.add(log_every_minutes=15)
+    assert default_backups.ask_logs_by_timetable() == 0, "a first moment is worked out"
+    instance.refresh_from_db()
+    assert instance.next_log_at.minute % 15 == 0 and clock.now() < instance.next_log_at
+    Instance.objects.update(next_log_at=clock.now() - DAY)
+    assert [default_backups.ask_logs_by_timetable() for _ in range(2)] == [1, 0], "once however late"
+    instance.refresh_from_db()
+    assert instance.next_log_at > clock.now()
+    BackupJob.objects.update(state="succeeded", finished_at=clock.now() - 2 * DAY)
+    assert retiring.forget_log_jobs() == 1 and not BackupJob.objects.exists()
 
 
 # ---- chains and secondaries

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -29,29 +29,33 @@ def run(data: Path, stop: Event) -> None:
     with only_one(data / "demo"):
         fleet.prepare(data)
         by, shop, jobs = fleet.administrator(), Shop(data), Jobs(data / "demo", stop)
-        treasury = DemoServer(sqlserver_server.TREASURY, data)
+        treasury, landing = (DemoServer(role, data) for role in (sqlserver_server.TREASURY, sqlserver_server.LANDING))
         writing = Thread(target=jobs.run, name="sqlserver-jobs")
         try:
             shop.start()
             treasury.start()
+            landing.start()
             writing.start()
             shop.join(by)
             treasury.join(cast.TREASURY, by)
-            live(shop, treasury, by, stop)
+            landing.serve_restores(cast.SHANGHAI, by)
+            live(shop, (treasury, landing), by, stop)
         finally:
             stop.set()
             if writing.ident:
                 writing.join()
+            landing.stop()
             treasury.stop()
             shop.stop()
 
 
-def live(shop: Shop, treasury: DemoServer, by: By, stop: Event) -> None:
+def live(shop: Shop, servers: Iterable[DemoServer], by: By, stop: Event) -> None:
     stories = Stories(by)
     while not stop.wait(STEP_SECONDS):
         shop.keep_running()
         shop.change()
-        treasury.work()
+        for server in servers:
+            server.work()
         try:
             stories.advance()
         except DatabaseError as error:  # the catalogue restarts; the next step goes on

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from backups import landing_servers
 from backups.events import By
-from backups.models import Instance
+from backups.models import Instance, LandingServer, ResourceGroup
 from console.runtime import ports
 from console.runtime.places import write_private
 from demo import fleet
@@ -21,6 +22,7 @@ from demo.cast import Actor
 from demo.tds.machine import SIMPLE, Job, Principal, SimulatedMachine
 from demo.tds.remembering import keep, recall
 from demo.tds.serving import SimulatedServer
+from regions.models import Region
 
 log = logging.getLogger(__name__)
 HERE, LOGIN = "127.0.0.1", "farshore"
@@ -47,6 +49,7 @@ class Role:
         return f"\\\\{self.server}\\backup"
 
 
+LANDING = Role("shanghai")
 TREASURY = Role("treasury", {"Treasury": 6, "Payroll": 2, "Sessions": 1}, simple=("Sessions",))
 
 
@@ -109,6 +112,27 @@ class DemoServer:
         elif instance.port != self.port:  # another program has the one of last time
             Instance.objects.filter(pk=instance.pk).update(port=self.port)
         fleet.enable(instance, actor, by)
+
+    def serve_restores(self, region_id: str, by: By) -> None:
+        """Register it as a landing server of a region, granted to every team, the first time."""
+        known = LandingServer.objects.living().filter(name=self.role.server)
+        if known.exists():
+            known.exclude(port=self.port).update(port=self.port)
+            return
+        wanted = landing_servers.Wanted(
+            name=self.role.server,
+            region=Region.objects.get(pk=region_id),
+            engine="sqlserver",
+            host=HERE,
+            port=self.port,
+            username=LOGIN,
+            password=self.let_in(),
+            tls="disable",
+            called=self.role.share,
+            folder=str(self.share_folder),
+            groups=ResourceGroup.objects.all(),
+        )
+        landing_servers.register(wanted, by)
 
     def work(self) -> None:
         """Something is written to every database, and all of it is kept."""

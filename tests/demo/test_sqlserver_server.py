@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from backups import default_backups, planning, replication
+from backups import default_backups, drilling, drills, planning, replication
 from backups.engines import engine_of
 from backups.engines.facts import Connection, Kind
 from backups.engines.sqlserver.history import read_history
 from backups.engines.sqlserver.taking import Order, Share, take
-from backups.models import Copy, CopyState, Instance
+from backups.events import By
+from backups.models import Copy, CopyState, Drill, Instance, LandingServer
 from demo import cast, fleet, sqlserver_server
 from demo.sqlserver_server import HERE, LOGIN, DemoServer, Role
 from regions import clock
@@ -58,7 +59,10 @@ def test_after_a_restart_it_remembers_its_backups_and_its_log_goes_on(server: De
         again.stop()
 
 
-def test_it_joins_the_fleet_once_and_its_backups_cross_with_their_logs(db: None, tmp_path: Path, settings: Any) -> None:
+@pytest.mark.long
+def test_it_joins_the_fleet_once_and_its_backups_cross_with_their_logs(
+    transactional_db: None, tmp_path: Path, settings: Any
+) -> None:
     settings.FARSHORE_DATA = tmp_path
     User.objects.create_superuser("admin", "admin@example.com", "open sesame")
     by = fleet.administrator()
@@ -87,6 +91,23 @@ def test_it_joins_the_fleet_once_and_its_backups_cross_with_their_logs(db: None,
     assert set(Copy.objects.values_list("verification", flat=True)) == {"structure"}, "compressed"
     assert instance.scripts.get().names["job"] == ["Nightly treasury report"]
     assert instance.engine_version.startswith("15.0") and not list(demo.share_folder.glob("*.bak"))
+
+    rehearse(instance, DemoServer(sqlserver_server.LANDING, tmp_path), by)
+
+
+def rehearse(instance: Instance, landing: DemoServer, by: By) -> None:
+    """What crossed comes back on the demo's landing server, and is dropped again."""
+    landing.start()
+    try:
+        for _ in range(2):
+            landing.serve_restores(cast.SHANGHAI, by)
+        drills.ask(instance, by)
+        drilling.run(drills.claim(cast.SHANGHAI))
+        drill = Drill.objects.get()
+        assert drill.state == Drill.State.PASSED, drill.sentence
+        assert LandingServer.objects.get().is_simulation and not list(landing.share_folder.iterdir())
+    finally:
+        landing.stop()
 
 
 def take_what_is_due() -> None:

@@ -19,10 +19,10 @@ from typing import Any, ClassVar
 
 from django.db import transaction
 
-from backups import landing_servers
-from backups.engines.facts import Kind, LandedDatabase, LandedRequest, LandedSet, SetFacts
+from backups import landing_servers, reaching
+from backups.engines.facts import Connection, Kind, LandedDatabase, LandedRequest, LandedSet, SetFacts
 from backups.leases import LeaseLost
-from backups.models import LandingServer, Restore
+from backups.models import Instance, LandingServer, Restore
 from backups.restore_sources import Piece
 from backups.restoring import pins
 from backups.restoring.attempts import FREE, Attempt
@@ -39,13 +39,40 @@ PAUSE = timedelta(seconds=30)
 DOWNLOAD = "download"
 
 
+@dataclass(frozen=True)
+class Place:
+    """The server a database is restored on: a landing server, or (R-2.3) an instance that is there."""
+
+    on: LandingServer | Instance
+
+    @property
+    def name(self) -> str:
+        return self.on.name
+
+    @property
+    def share_called(self) -> str:
+        return self.on.share_called
+
+    @property
+    def share(self) -> Path:
+        return Path(self.on.share_folder)
+
+    def reached(self) -> Connection:
+        """Raises Refusal."""
+        if isinstance(self.on, Instance):
+            return reaching.connection_of(self.on)
+        return landing_servers.connection_of(self.on)
+
+    @property
+    def why_not(self) -> str:
+        """Return why it takes no database any more, "" while it does."""
+        is_over = self.on.released if isinstance(self.on, Instance) else self.on.retired_at
+        return f"{self.name} is no longer there." if is_over else ""
+
+
 def marker_of(restore: Restore, fence: int | None = None) -> str:
     """Return the word by which what an attempt makes is known again."""
     return f"{restore.code}-{restore.fence if fence is None else fence}"
-
-
-def folder_of(restore: Restore, fence: int) -> Path:
-    return Path(restore.landing.share_folder) / f"farshore-{marker_of(restore, fence)}"
 
 
 @dataclass
@@ -55,6 +82,13 @@ class Landed(Attempt):
     made: ClassVar[str] = "database"
     nothing_left: ClassVar[dict[str, Any]] = {"folder": ""}
     was_there: bool = True
+
+    @property
+    def place(self) -> Place:
+        return Place(self.restore.landing or self.restore.onto)
+
+    def _folder(self, fence: int) -> Path:
+        return self.place.share / f"farshore-{marker_of(self.restore, fence)}"
 
     def carry_out(self) -> None:
         """Build the database, or remove it where that was asked for; whoever does not hold the restore does nothing."""
@@ -73,7 +107,7 @@ class Landed(Attempt):
         restore = self.restore
         try:
             for fence in range(1, restore.fence + 1) if restore.folder else ():
-                _remove(folder_of(restore, fence))
+                _remove(self._folder(fence))
             if restore.folder or restore.state == State.READY:
                 self.was_there = self._drop()
         except Refusal as refusal:
@@ -85,7 +119,7 @@ class Landed(Attempt):
     def _drop(self) -> bool:
         restore = self.restore
         markers = [marker_of(restore, fence) for fence in range(1, restore.fence + 1)]
-        reached = landing_servers.connection_of(restore.landing)
+        reached = self.place.reached()
         return self.engine.drop_database(reached, restore.landed_as, markers=markers, identity=restore.landed_identity)
 
     def _try_later(self, refusal: Refusal) -> None:
@@ -104,25 +138,25 @@ class Landed(Attempt):
 
     @property
     def disk(self) -> str:
-        return self.restore.landing.share_folder
+        return str(self.place.share)
 
     @property
     def _removed(self) -> str:
         restore = self.restore
         if self.was_there:
-            return f"The restored database {restore.landed_as} was removed from {restore.landing.name}."
+            return f"The restored database {restore.landed_as} was removed from {restore.landed_on}."
         return (
-            f"The restored database {restore.landed_as} was no longer on {restore.landing.name};"
+            f"The restored database {restore.landed_as} was no longer on {restore.landed_on};"
             " what has that name there now, if anything, was left alone."
         )
 
     # -- building
 
     def _build(self) -> None:
-        restore, landing = self.restore, self.restore.landing
-        if landing.retired_at:
-            raise Refusal("LandingRetired", f"{landing.name} has been retired.", "Choose another landing server.")
-        folder = folder_of(restore, restore.fence)
+        restore = self.restore
+        if why := self.place.why_not:
+            raise Refusal("LandingRetired", why, "Choose another landing server.")
+        folder = self._folder(restore.fence)
         restore.folder = str(folder)  # from here on there may be something to clear
         self._keep(folder=restore.folder, stage="", done=0, error_code="", error="", remedy="")
         told, began = Progress(restore), time.monotonic()
@@ -131,7 +165,7 @@ class Landed(Attempt):
         self._keep()
         result = self._restore(sets, told)
         _remove(folder)
-        self._ready(landing, result, {DOWNLOAD: downloaded, **result.seconds})
+        self._ready(result, {DOWNLOAD: downloaded, **result.seconds})
 
     def _bring(self, sources: Sequence[tuple[SetFacts, list[Piece]]], folder: Path, told: Progress) -> list[LandedSet]:
         """Bring every file into the share, verified on its way, once even where several sets lie in it."""
@@ -158,18 +192,18 @@ class Landed(Attempt):
         request = LandedRequest(
             name=restore.landed_as,
             marker=marker_of(restore),
-            share_called=restore.landing.share_called,
+            share_called=self.place.share_called,
             sets=tuple(one for one in sets if one.facts.kind is not Kind.LOG),
             logs=logs,
             until=restore.until if logs else None,  # without logs a set is what it was when it was taken
             progress=told,
             stop=self.watch.asks_to_stop,
         )
-        return self.engine.restore_database(landing_servers.connection_of(restore.landing), request)
+        return self.engine.restore_database(self.place.reached(), request)
 
-    def _ready(self, landing: LandingServer, result: LandedDatabase, seconds: dict[str, float]) -> None:
+    def _ready(self, result: LandedDatabase, seconds: dict[str, float]) -> None:
         """Write the fact; raises LeaseLost when it is not ours, and then whoever has it now removes what is there."""
-        restore = self.restore
+        restore, server = self.restore, self.place.on
         with transaction.atomic():
             wanted = mine(restore).filter(state=State.RUNNING, cancel_asked_at=None)
             won = wanted.update(
@@ -177,8 +211,8 @@ class Landed(Attempt):
                 stage="",
                 attempts=0,
                 finished_at=clock.now(),
-                host=landing.host,
-                port=landing.port,
+                host=server.host,
+                port=server.port or self.engine.capabilities.default_port,
                 landed_identity=result.identity,
                 restored_until=result.restored_until,
                 seconds=seconds,
@@ -189,7 +223,7 @@ class Landed(Attempt):
             if not won:
                 raise LeaseLost
             pins.release(restore)
-            said = f"The database {restore.landed_as} is ready on {landing.name}."
+            said = f"The database {restore.landed_as} is ready on {restore.landed_on}."
             self._record("ready", said, seconds=round(sum(seconds.values()), 1))
         restore.refresh_from_db()
 

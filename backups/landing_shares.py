@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from backups.engines.facts import LandedSet, SetFacts
-from backups.models import LandingServer
+from backups.models import Instance, LandingServer
 from backups.restore_sources import Piece
 from regions.refusals import Refusal
 
@@ -18,7 +18,7 @@ READABLE_FOLDER, READABLE_FILE = 0o755, 0o644  # the server reads them under ano
 Told = Callable[[int, int], None]
 
 
-def folder_of(landing: LandingServer, marker: str) -> Path:
+def folder_of(landing: LandingServer | Instance, marker: str) -> Path:
     return Path(landing.share_folder) / f"farshore-{marker}"
 
 

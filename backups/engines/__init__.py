@@ -187,9 +187,6 @@ class Engine(Protocol):
     def drop_database(self) -> Callable[..., bool] | None: ...
 
     @property
-    def restore_beside(self) -> Callable[..., Any] | None: ...
-
-    @property
     def startable_versions(self) -> Callable[[], list[str]] | None: ...
 
     @property
@@ -304,10 +301,6 @@ class EnginePackage:
     @property
     def drop_database(self) -> Callable[..., bool] | None:
         return self._verb("drop_database")
-
-    @property
-    def restore_beside(self) -> Callable[..., Any] | None:
-        return self._verb("restore_beside")
 
     @property
     def startable_versions(self) -> Callable[[], list[str]] | None:

@@ -24,8 +24,9 @@ class Restore(models.Model):
     Held work (design.md §4): the child that restores goes on to hold the server. A ready restore whose lease ran out is
     claimed again and its server started again. `until` None: `set` exactly, or as far as the logs go.
 
-    On a landing server (`landing`) a ready restore is a database, `landed_as`, and nobody holds it; `folder` is where
-    its files lie in the share while it is built, "" when no attempt has left anything there or on the server.
+    With `landed_as` a ready restore is a database of that name on a landing server (`landing`), or beside those of
+    another instance (`onto`), and nobody holds it; `folder` is where its files lie in the share while it is built, ""
+    when no attempt has left anything there or on the server.
 
     ready ──another one takes its instance over (`makes_room_for`)──> aside (stopped, its data kept)
       ^─────────────────────────put back────────────────────────────────┘ └──that one is confirmed──> removed
@@ -121,6 +122,13 @@ class Restore(models.Model):
 
     def __str__(self) -> str:
         return f"{self.code} of {self.instance.name}"
+
+    @property
+    def landed_on(self) -> str:
+        """The name of the server that its database is on, "" where it is a server of its own."""
+        if not self.landed_as:
+            return ""
+        return self.landing.name if self.landing else self.onto.name
 
 
 class RestoreSource(models.Model):

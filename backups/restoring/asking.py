@@ -26,7 +26,7 @@ from backups.policy_settings import Refusals
 from backups.restoring import agreeing, pins
 from backups.restoring.checking import free_name, preview_of, why_not_called
 from backups.restoring.choosing import Choice, Wanted
-from backups.restoring.onto import why_not_original
+from backups.restoring.onto import called_beside, why_not_called_beside, why_not_original
 from regions import clock, secrets
 from regions.models import Store
 from regions.refusals import Refusal
@@ -66,15 +66,17 @@ def ask(
     at_source: bool = False,
     onto: Instance | None = None,
     landing: LandingServer | None = None,
+    called: str = "",
     batch: str = "",
 ) -> Restore:
     """Ask for a new server, or a database on a landing server; raises Refusals with everything that speaks against it.
 
     What is asked for is told as in `choosing.Wanted`. Copies restore in the region where they lie, a default backup in
     the source region (R-2.3). From here until it is over nothing it reads is deleted. `onto` an instance that is there,
-    `name` is what was typed in for its name, and it waits for a second person (`agree`).
+    `name` is what was typed in for its name. The original waits for a second person (`agree`); beside the databases of
+    another one it is `called` something that none of them is.
     """
-    wanted = Wanted(instance, store, database, until, copy, default_set, at_source, onto, landing)
+    wanted = Wanted(instance, store, database, until, copy, default_set, at_source, onto, landing, called.strip())
     name = name if onto else name.strip()
     preview, choice = preview_of(wanted, name or " ")
     refusals = [*preview.refusals, *(_nobody(by) if onto else [])]
@@ -84,9 +86,17 @@ def ask(
         ResourceGroup.objects.select_for_update(no_key=True).get(pk=instance.group_id)  # two who want one name
         if landing:
             LandingServer.objects.select_for_update(no_key=True).get(pk=landing.pk)  # of whatever groups they are
-        if refusals := [*(why_not_original(onto) if onto else why_not_called(wanted, name)), *_lost(choice)]:
+        if refusals := [*_taken(wanted, choice, name), *_lost(choice)]:
             raise Refusals(refusals)
         return _queue(wanted, choice, name, by, batch)
+
+
+def _taken(wanted: Wanted, choice: Choice, name: str) -> list[Refusal]:
+    """Say once more, now that nobody else can ask at the same time, why the place is not free."""
+    if wanted.is_beside:
+        Instance.objects.select_for_update(no_key=True).get(pk=wanted.onto.pk)
+        return why_not_called_beside(wanted.onto, called_beside(wanted, choice))
+    return why_not_original(wanted.onto) if wanted.onto else why_not_called(wanted, name)
 
 
 def _nobody(by: By) -> list[Refusal]:
@@ -131,8 +141,8 @@ def _queue(wanted: Wanted, choice: Choice, name: str, by: By, batch: str) -> Res
         name=name,
         onto=wanted.onto,
         landing=wanted.landing,
-        landed_as=name if wanted.landing else "",
-        state=State.WAITING if wanted.onto else State.QUEUED,
+        landed_as=_landed_as(wanted, choice, name),
+        state=State.WAITING if wanted.onto and not wanted.is_beside else State.QUEUED,
         asked_by=by.user,
         asked_at=at,
         due_at=at,
@@ -144,14 +154,27 @@ def _queue(wanted: Wanted, choice: Choice, name: str, by: By, batch: str) -> Res
     )
     pins.pin(restore, choice.copies, at)
     moment = f"as of {choice.restored_until:%Y-%m-%d %H:%M:%S} UTC"
-    where = f"onto {name} itself" if wanted.onto else f"into {name}"
-    where += f" on {wanted.landing.name}" if wanted.landing else ""
+    where = _where(wanted, choice, name)
     said = f"A restore of {wanted.instance.name} {moment} {where} in {choice.region} was asked for."
     _record("asked", said, restore, by, sources=len(choice.sources))
-    if wanted.onto:
+    if restore.state == State.WAITING:
         agreeing.wait_for_somebody(restore)
     bell.ring_restores(restore.region_id)
     return restore
+
+
+def _landed_as(wanted: Wanted, choice: Choice, name: str) -> str:
+    if wanted.is_beside:
+        return called_beside(wanted, choice)
+    return name if wanted.landing else ""
+
+
+def _where(wanted: Wanted, choice: Choice, name: str) -> str:
+    if wanted.is_beside:
+        return f"beside the databases of {name}, as {called_beside(wanted, choice)},"
+    if wanted.landing:
+        return f"into {name} on {wanted.landing.name}"
+    return f"onto {name} itself" if wanted.onto else f"into {name}"
 
 
 def _record(what: str, sentence: str, restore: Restore, by: By, **data: object) -> None:
@@ -227,7 +250,7 @@ def cancel(restore: Restore, by: By) -> None:
             raise Refusal("RestoreOver", f"The restore is {row.get_state_display().lower()}.", "")
         if row.cancel_asked_at:
             return
-        if row.state in (State.WAITING, State.QUEUED) and not (row.landing_id and row.folder):
+        if row.state in (State.WAITING, State.QUEUED) and not (row.landed_as and row.folder):
             at = clock.now()
             Restore.objects.filter(pk=row.pk).update(state=State.CANCELLED, cancel_asked_at=at, finished_at=at)
             pins.release(row)
@@ -254,7 +277,7 @@ def remove(restore: Restore, by: By) -> None:
         if row.cancel_asked_at:
             return
         _mark(row)
-        what = "database" if row.landing_id else "server"
+        what = "database" if row.landed_as else "server"
         _record("remove_asked", f"The restored {what} {row.name} was asked to be removed.", row, by)
     restore.refresh_from_db()
 
@@ -294,6 +317,6 @@ def stages_of(restore: Restore) -> dict[str, float]:
 
 def connection_words(restore: Restore) -> str:
     """Say how to reach a ready server, without its password, or where a restored database is."""
-    if restore.landing:
-        return f"database {restore.landed_as} on {restore.landing.name} ({restore.host}, port {restore.port})"
+    if restore.landed_as:
+        return f"database {restore.landed_as} on {restore.landed_on} ({restore.host}, port {restore.port})"
     return f"{restore.host}, port {restore.port}, user {restore.username}" if restore.port else ""

@@ -62,6 +62,7 @@ def checks(
     at_source: bool = False,
     onto: Instance | None = None,
     landing: LandingServer | None = None,
+    called: str = "",
     name: str = "",
 ) -> Preview:
     """Look at what is asked for (see Wanted); an empty `name` is not looked at yet.
@@ -69,7 +70,7 @@ def checks(
     `name` is the new instance's, on a landing server the new database's; with `onto` it is what was typed in for the
     name of that one.
     """
-    wanted = Wanted(instance, store, database, until, copy, default_set, at_source, onto, landing)
+    wanted = Wanted(instance, store, database, until, copy, default_set, at_source, onto, landing, called)
     return preview_of(wanted, name)[0]
 
 
@@ -83,7 +84,7 @@ def preview_of(wanted: Wanted, name: str) -> tuple[Preview, Choice | None]:
     except Refusal as refusal:
         return Preview([*refusals, refusal]), None
     if wanted.onto:
-        refusals += onto.why_not(wanted.instance, wanted.onto, choice, name or None)
+        refusals += onto.why_not(wanted, choice, name or None)
     refusals += [*_refused_by_sets(choice), *against]
     found = Preview(
         refusals,
@@ -110,6 +111,8 @@ def _place_of(wanted: Wanted, choice: Choice) -> tuple[int, int | None, list[Ref
     if wanted.landing:
         against = list(on_landing.why_not(choice, wanted.landing, wanted.instance))
         return on_landing.bytes_needed(choice), on_landing.bytes_free(wanted.landing), against
+    if wanted.is_beside:
+        return on_landing.bytes_needed(choice), None, []  # only its own server knows
     machine = landing_of(choice.region.pk)
     needed, free = bytes_needed(choice.data, choice.logs), machine.bytes_free - _promised(choice.region)
     return needed, free, list(_refused_by_place(choice, machine, needed, free))
@@ -120,6 +123,8 @@ def _place_of(wanted: Wanted, choice: Choice) -> tuple[int, int | None, list[Ref
 
 def _refused_by_engine(wanted: Wanted) -> Iterator[Refusal]:
     engine = engine_of(wanted.instance.engine)
+    if wanted.is_beside:
+        return  # `onto` says what speaks against it
     if wanted.landing is None and (why := on_landing.why_none(wanted.instance)):
         yield Refusal("RestoreNotOffered", why, "Choose one, or have one registered in the region of the copies.")
     elif wanted.landing is None and engine.restore is None:
@@ -236,7 +241,10 @@ def _warnings(wanted: Wanted, choice: Choice) -> Iterator[str]:
     unproven = [copy for copy in choice.copies if copy.reference == "none"]
     if unproven:
         yield f"Of {len(unproven)} copies it is known that they are what was carried, not that the source was whole."
-    if wanted.onto:
+    if wanted.is_beside:
+        called = onto.called_beside(wanted, choice)
+        yield f"It will be the database {called} beside those that {wanted.onto.name} has; none of them is touched."
+    elif wanted.onto:
         yield (
             f"What {wanted.onto.name} holds now is kept aside until the restored server has been confirmed;"
             " what is written to it from now on is not in the restored one."

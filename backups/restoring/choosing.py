@@ -21,6 +21,7 @@ class Wanted:
     backup where one is named; nothing of these: the newest moment a destination has, or with `at_source` the source.
 
     `onto`: an instance that is there, instead of a new one (R-2.3). `landing`: a database on that landing server.
+    `called`: what the database is to be called beside those of an instance that is there.
     """
 
     instance: Instance
@@ -32,6 +33,12 @@ class Wanted:
     at_source: bool = False
     onto: Instance | None = None
     landing: LandingServer | None = None
+    called: str = ""
+
+    @property
+    def is_beside(self) -> bool:
+        """It goes beside the databases that another instance has."""
+        return self.onto is not None and self.onto.pk != self.instance.pk
 
 
 @dataclass(frozen=True)

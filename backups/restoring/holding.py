@@ -47,7 +47,7 @@ LONGEST_WAIT = timedelta(minutes=10)
 def _due(at: datetime) -> QuerySet[Restore]:
     free = Q(leased_until=None) | Q(leased_until__lt=at)
     kept_aside = Q(state=State.ASIDE, cancel_asked_at=None)
-    landed = Q(state=State.READY, landing__isnull=False, cancel_asked_at=None)  # nobody need hold a database
+    landed = Q(state=State.READY, landed_as__gt="", cancel_asked_at=None)  # nobody need hold a database
     stands_down = Q(makes_room_for__state=State.RUNNING, makes_room_for__leased_until__gte=at)
     return Restore.objects.filter(free, state__in=Restore.HELD, due_at__lte=at).exclude(
         kept_aside | landed | stands_down
@@ -77,9 +77,11 @@ def _building_here(at: datetime) -> int:
 
 def _is_here(restore: Restore) -> bool:
     """A server stands on one machine's disk, and what replaces it is built there; any other leaves it to that one."""
+    if restore.landed_as:
+        return True
     if restore.onto and restore.state in Restore.ACTIVE and (standing := server_of(restore.onto)):
         return _is_here(standing)
-    if restore.state not in Restore.STANDING or restore.landing_id:
+    if restore.state not in Restore.STANDING:
         return True
     return Path(restore.folder).is_dir() or restore.leased_by.split(":")[0] in ("", socket.gethostname())
 
@@ -107,7 +109,7 @@ def run(restore: Restore, leaving: threading.Event) -> None:
     watch = Watch(restore, leaving)
     watch.start()
     try:
-        if restore.landing_id:
+        if restore.landed_as:
             Landed(restore, watch).carry_out()
             return
         work = Work(restore, watch)

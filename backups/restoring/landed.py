@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 
 from django.db import transaction
 
-from backups import landing_servers, landing_shares, server_scripts
-from backups.engines.facts import Kind, LandedDatabase, LandedRequest, LandedSet
+from backups import landing_servers, landing_shares, reaching, server_scripts
+from backups.engines.facts import Connection, Kind, LandedDatabase, LandedRequest, LandedSet
 from backups.leases import LeaseLost
-from backups.models import LandingServer, Restore
+from backups.models import Instance, LandingServer, Restore
 from backups.restoring import pins
 from backups.restoring.attempts import FREE, Attempt
 from backups.restoring.reading import pieces_of
@@ -34,13 +34,40 @@ PAUSE = timedelta(seconds=30)
 DOWNLOAD = "download"
 
 
+@dataclass(frozen=True)
+class Place:
+    """The server a database is restored on: a landing server, or (R-2.3) an instance that is there."""
+
+    on: LandingServer | Instance
+
+    @property
+    def name(self) -> str:
+        return self.on.name
+
+    @property
+    def share_called(self) -> str:
+        return self.on.share_called
+
+    @property
+    def share(self) -> Path:
+        return Path(self.on.share_folder)
+
+    def reached(self) -> Connection:
+        """Raises Refusal."""
+        if isinstance(self.on, Instance):
+            return reaching.connection_of(self.on)
+        return landing_servers.connection_of(self.on)
+
+    @property
+    def why_not(self) -> str:
+        """Return why it takes no database any more, "" while it does."""
+        is_over = self.on.released if isinstance(self.on, Instance) else self.on.retired_at
+        return f"{self.name} is no longer there." if is_over else ""
+
+
 def marker_of(restore: Restore, fence: int | None = None) -> str:
     """Return the word by which what an attempt makes is known again."""
     return f"{restore.code}-{restore.fence if fence is None else fence}"
-
-
-def folder_of(restore: Restore, fence: int) -> Path:
-    return landing_shares.folder_of(restore.landing, marker_of(restore, fence))
 
 
 @dataclass
@@ -50,6 +77,13 @@ class Landed(Attempt):
     made: ClassVar[str] = "database"
     nothing_left: ClassVar[dict[str, Any]] = {"folder": ""}
     was_there: bool = True
+
+    @property
+    def place(self) -> Place:
+        return Place(self.restore.landing or self.restore.onto)
+
+    def _folder(self, fence: int) -> Path:
+        return landing_shares.folder_of(self.place.on, marker_of(self.restore, fence))
 
     def carry_out(self) -> None:
         """Build the database, or remove it where that was asked for; whoever does not hold the restore does nothing."""
@@ -68,7 +102,7 @@ class Landed(Attempt):
         restore = self.restore
         try:
             for fence in range(1, restore.fence + 1) if restore.folder else ():
-                landing_shares.remove(folder_of(restore, fence))
+                landing_shares.remove(self._folder(fence))
             if restore.folder or restore.state == State.READY:
                 self.was_there = self._drop()
         except Refusal as refusal:
@@ -80,7 +114,7 @@ class Landed(Attempt):
     def _drop(self) -> bool:
         restore = self.restore
         markers = [marker_of(restore, fence) for fence in range(1, restore.fence + 1)]
-        reached = landing_servers.connection_of(restore.landing)
+        reached = self.place.reached()
         return self.engine.drop_database(reached, restore.landed_as, markers=markers, identity=restore.landed_identity)
 
     def _try_later(self, refusal: Refusal) -> None:
@@ -99,25 +133,25 @@ class Landed(Attempt):
 
     @property
     def disk(self) -> str:
-        return self.restore.landing.share_folder
+        return str(self.place.share)
 
     @property
     def _removed(self) -> str:
         restore = self.restore
         if self.was_there:
-            return f"The restored database {restore.landed_as} was removed from {restore.landing.name}."
+            return f"The restored database {restore.landed_as} was removed from {restore.landed_on}."
         return (
-            f"The restored database {restore.landed_as} was no longer on {restore.landing.name};"
+            f"The restored database {restore.landed_as} was no longer on {restore.landed_on};"
             " what has that name there now, if anything, was left alone."
         )
 
     # -- building
 
     def _build(self) -> None:
-        restore, landing = self.restore, self.restore.landing
-        if landing.retired_at:
-            raise Refusal("LandingRetired", f"{landing.name} has been retired.", "Choose another landing server.")
-        folder = folder_of(restore, restore.fence)
+        restore = self.restore
+        if why := self.place.why_not:
+            raise Refusal("LandingRetired", why, "Choose another landing server.")
+        folder = self._folder(restore.fence)
         restore.folder = str(folder)  # from here on there may be something to clear
         self._keep(folder=restore.folder, stage="", done=0, error_code="", error="", remedy="")
         told, began = Progress(restore), time.monotonic()
@@ -127,7 +161,7 @@ class Landed(Attempt):
         result = self._restore(sets, told)
         landing_shares.remove(folder)
         result = replace(result, notes=(*result.notes, *self._lacking()))
-        self._ready(landing, result, {DOWNLOAD: downloaded, **result.seconds})
+        self._ready(result, {DOWNLOAD: downloaded, **result.seconds})
 
     def _lacking(self) -> list[str]:
         """Say what stood beside the database and is not on the landing server: no backup brings it along."""
@@ -135,7 +169,7 @@ class Landed(Attempt):
         if recorded is None:
             return []
         try:
-            there = self.engine.look_around(landing_servers.connection_of(self.restore.landing))
+            there = self.engine.look_around(self.place.reached())
         except Refusal as refusal:
             return [f"Which of its logins and jobs are missing here could not be seen: {refusal.sentence}"]
         return server_scripts.missing_in_words(recorded, there.names)
@@ -153,18 +187,18 @@ class Landed(Attempt):
         request = LandedRequest(
             name=restore.landed_as,
             marker=marker_of(restore),
-            share_called=restore.landing.share_called,
+            share_called=self.place.share_called,
             sets=tuple(one for one in sets if one.facts.kind is not Kind.LOG),
             logs=logs,
             until=restore.until if logs else None,  # without logs a set is what it was when it was taken
             progress=told,
             stop=self.watch.asks_to_stop,
         )
-        return self.engine.restore_database(landing_servers.connection_of(restore.landing), request)
+        return self.engine.restore_database(self.place.reached(), request)
 
-    def _ready(self, landing: LandingServer, result: LandedDatabase, seconds: dict[str, float]) -> None:
+    def _ready(self, result: LandedDatabase, seconds: dict[str, float]) -> None:
         """Write the fact; raises LeaseLost when it is not ours, and then whoever has it now removes what is there."""
-        restore = self.restore
+        restore, server = self.restore, self.place.on
         with transaction.atomic():
             wanted = mine(restore).filter(state=State.RUNNING, cancel_asked_at=None)
             won = wanted.update(
@@ -172,8 +206,8 @@ class Landed(Attempt):
                 stage="",
                 attempts=0,
                 finished_at=clock.now(),
-                host=landing.host,
-                port=landing.port,
+                host=server.host,
+                port=server.port or self.engine.capabilities.default_port,
                 landed_identity=result.identity,
                 restored_until=result.restored_until,
                 seconds=seconds,
@@ -184,6 +218,6 @@ class Landed(Attempt):
             if not won:
                 raise LeaseLost
             pins.release(restore)
-            said = f"The database {restore.landed_as} is ready on {landing.name}."
+            said = f"The database {restore.landed_as} is ready on {restore.landed_on}."
             self._record("ready", said, seconds=round(sum(seconds.values()), 1))
         restore.refresh_from_db()

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 from django.conf import settings
 
-from backups.engines import engine_of
+from backups.engines import engine_of, is_older
 from backups.models import BackupMethod, Instance, Restore
-from backups.restoring.choosing import Choice
+from backups.restoring.choosing import Choice, Wanted
 from regions.refusals import Refusal
 
 AS_NEW = "Restore into a new instance, and move what you need from there."
@@ -35,12 +35,14 @@ def why_not_original(instance: Instance) -> list[Refusal]:
     return list(_against_the_server(instance) or _against_the_moment(instance))
 
 
-def why_not(source: Instance, target: Instance, choice: Choice, typed: str | None) -> list[Refusal]:
+def why_not(wanted: Wanted, choice: Choice, typed: str | None) -> list[Refusal]:
     """Return everything that speaks against it; `typed` None: nothing was typed in yet."""
-    if target.pk == source.pk:
-        refusals = [*_against_a_copy(target, choice), *why_not_original(target)]
-    else:
+    source, target = wanted.instance, wanted.onto
+    if wanted.is_beside:
         refusals = list(_against_beside(source, target, choice))
+        refusals += why_not_called_beside(target, called_beside(wanted, choice))
+    else:
+        refusals = [*_against_a_copy(target, choice), *why_not_original(target)]
     if typed is not None and typed != target.name:
         said = f"What was typed in is not the name of {target.name}."
         refusals.append(Refusal("NameNotTyped", said, "Type it exactly as it is written.", "typed"))
@@ -125,8 +127,37 @@ def _against_their_engines(source: Instance, target: Instance, choice: Choice) -
             "WholeServer",
             f"A backup of {label} is the whole server; its databases cannot be put beside those of another one.",
         )
-    elif engine.restore_beside is None:
+    elif engine.restore_database is None:
         yield _refusal("RestoreNotOffered", f"Farshore does not restore {label} itself yet.")
+    else:
+        yield from _against_their_server(target, choice)
+
+
+def _against_their_server(target: Instance, choice: Choice) -> Iterator[Refusal]:
+    if not (target.host and target.share_called and target.share_folder):
+        yield Refusal(
+            "OntoNoShare",
+            f"{target.name} has no share that its server and this region's workers both see.",
+            "Enter the server's address and the share in the instance's settings.",
+            "onto",
+        )
+    version = choice.anchor.tool_version
+    if is_older(target.engine_version, version):
+        yield _refusal("NewerVersion", f"The backup was made by version {version}; {target.name} is older.")
+
+
+def called_beside(wanted: Wanted, choice: Choice) -> str:
+    return wanted.called or choice.database
+
+
+def why_not_called_beside(target: Instance, called: str) -> list[Refusal]:
+    """Return why no new database there may be called this: none is ever restored over one (I20)."""
+    there = target.databases.present().filter(name__iexact=called)
+    coming = Restore.objects.filter(onto=target, state__in=Restore.HELD, landed_as__iexact=called)
+    if not there.exists() and not coming.exists():
+        return []
+    said = f"{target.name} has a database {called} already, or gets one."
+    return [Refusal("NameTaken", said, "Restore it under another name.", "called")]
 
 
 def _refusal(code: str, sentence: str) -> Refusal:

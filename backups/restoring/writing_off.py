@@ -18,7 +18,7 @@ LONGEST_REASON = 300
 def why_not(restore: Restore) -> Refusal | None:
     """Return why a restore cannot be written off: only a server that nobody holds can be, and what stands on a landing
     server while that does not answer."""
-    if restore.landing_id:
+    if restore.landed_as:
         return _why_not_landed(restore)
     if restore.state not in Restore.STANDING:
         return Refusal("NoServer", f"The restore is {restore.get_state_display().lower()}; it has no server.", "")
@@ -32,8 +32,8 @@ def _why_not_landed(restore: Restore) -> Refusal | None:
     if restore.state not in Restore.HELD:
         said = f"The restore is {restore.get_state_display().lower()}; it has no database."
         return Refusal("NoServer", said, "")
-    if not restore.landing.error:
-        said = f"{restore.landing.name} answered when it was last looked at."
+    if not (restore.landing.error if restore.landing else restore.error):
+        said = f"{restore.landed_on} answered when it was last asked."
         return Refusal("LandingAnswers", said, "Remove the database, or cancel the restore, instead.")
     if restore.leased_until and restore.leased_until >= clock.now():
         return Refusal("ServerHeld", f"{restore.leased_by} works on it in this moment.", "Cancel it instead.")
@@ -51,11 +51,15 @@ def write_off(restore: Restore, by: By, reason: str) -> None:
             "NoReason", "Say in a few words why it is given up.", "Name what became of the machine.", "reason"
         )
     with transaction.atomic():
-        row = Restore.objects.select_for_update(of=("self",)).select_related("instance", "landing").get(pk=restore.pk)
+        row = (
+            Restore.objects.select_for_update(of=("self",))
+            .select_related("instance", "landing", "onto")
+            .get(pk=restore.pk)
+        )
         if refusal := why_not(row):
             raise refusal
         beside = Restore.objects.filter(makes_room_for=row, state=State.ASIDE)
-        for lost in [*beside.select_related("instance", "landing"), row]:
+        for lost in [*beside.select_related("instance", "landing", "onto"), row]:
             _give_up(lost, by, reason)
     restore.refresh_from_db()
 
@@ -72,8 +76,8 @@ def _give_up(row: Restore, by: By, reason: str) -> None:
     )
     pins.release(row)
     alerts.close_alert("restored_server_down", f"restore:{row.pk}")
-    where = row.landing.name if row.landing else row.leased_by.split(":")[0] or "its machine"
-    what = "database" if row.landing else "server"
+    where = row.landed_on or row.leased_by.split(":")[0] or "its machine"
+    what = "database" if row.landed_as else "server"
     said = f"The restored {what} {row.name} on {where} was written off: {reason}"
     events.record("restore.written_off", said, by=by, instance=row.instance, restore=row.code)
     registering.release_result(row)

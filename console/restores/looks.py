@@ -25,7 +25,7 @@ def state_of(restore: Restore, at: datetime) -> SafeString:
     look = RESTORE.get(restore.state, UNKNOWN)
     if restore.state in Restore.STANDING and restore.cancel_asked_at:
         said = gettext("its server is stopped and its data is deleted")
-        if restore.landing_id:
+        if restore.landed_as:
             said = restore.error or gettext("its database is dropped")
         return badge(LEAVING, said, word=gettext("Removing"))
     if restore.state in Restore.ACTIVE and restore.cancel_asked_at:
@@ -58,16 +58,16 @@ def consequence_of(restore: Restore) -> str:
     return {
         State.WAITING: gettext("nothing begins before an approver has agreed"),
         State.ASIDE: gettext("stopped, and kept until what replaced it is confirmed"),
-        State.READY: gettext("a database on a landing server") if restore.landing_id else gettext("its server answers"),
+        State.READY: gettext("a database on a landing server") if restore.landed_as else gettext("its server answers"),
         State.CANCELLED: gettext("nothing of it is left"),
-        State.REMOVED: gettext("it is gone") if restore.landing_id else gettext("its server and its data are gone"),
+        State.REMOVED: gettext("it is gone") if restore.landed_as else gettext("its server and its data are gone"),
     }.get(restore.state, "")
 
 
 def is_starting_again(restore: Restore, at: datetime) -> bool:
     """Whether nobody holds the ready server now: its worker ended, and another one starts it again."""
     is_free = restore.leased_until is None or restore.leased_until < at
-    is_held = restore.state == State.READY and restore.landing_id is None  # nobody need hold a database
+    is_held = restore.state == State.READY and not restore.landed_as  # nobody need hold a database
     return is_held and is_free and restore.makes_room_for_id is None
 
 

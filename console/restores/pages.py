@@ -79,7 +79,7 @@ def _shown(request: HttpRequest, restore: Restore) -> dict[str, Any]:
         "may_operate": access.may_operate(request.user, restore.instance),
         "why_not_agree": _why_not_agree(request, restore),
         "aside": kept_aside(restore),
-        "may_write_off": bool(restore.landing_id) and restoring.why_not_write_off(restore) is None,
+        "may_write_off": bool(restore.landed_as) and restoring.why_not_write_off(restore) is None,
         "again": _again(restore, has_logs),
         "poll": _poll(restore, at),
     }

@@ -71,7 +71,7 @@ class Stage:
 
 def stages_of(restore: Restore, at: datetime) -> list[Stage]:
     """Return the stages in their order; one that only this engine has stands where it was met."""
-    names = _of_landed(restore) if restore.landing_id else [name for name in STAGES if _belongs(name, restore)]
+    names = _of_landed(restore) if restore.landed_as else [name for name in STAGES if _belongs(name, restore)]
     names += [name for name in (*restore.seconds, restore.stage) if name and name not in names]
     reached = names.index(restore.stage) if restore.stage else -1
     return [_stage(restore, name, place, reached, at) for place, name in enumerate(names)]

@@ -56,8 +56,8 @@ class RestoreTable(ConsoleTable):
 
     def render_region(self, record: Restore) -> SafeString:
         where = ONTO_ORIGINAL if record.onto_id else SHORT_ORIGINS[record.origin]
-        if record.landing:
-            where = gettext("on %(name)s") % {"name": record.landing.name}
+        if record.landed_as:
+            where = gettext("on %(name)s") % {"name": record.landed_on}
         return format_html("{}<small>{}</small>", translated(record.region.name), where)
 
     def render_state(self, record: Restore) -> SafeString:

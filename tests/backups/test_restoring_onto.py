@@ -26,6 +26,7 @@ from backups.models import (
     Membership,
     Restore,
     Role,
+    ServerDatabase,
 )
 from backups.policies import Refusals
 from regions import clock
@@ -284,14 +285,25 @@ def test_a_copy_never_reaches_an_instance_of_the_source_region(world: World, sho
     assert "OntoSourceRegion" in codes(shop, onto=beside, copy=world.arrived(shop, database="", tool_version="18.1"))
 
 
-def test_databases_that_are_backed_up_one_by_one_wait_for_their_engine_only(
+def test_databases_that_are_backed_up_one_by_one_go_beside_others_through_a_share(
     world: World, there: Instance, settings: Any
 ) -> None:
     settings.RESTORE_ONTO_EXISTING = True
     ledger, target = world.instance("ledger"), world.instance("copies", TARGET)
     world.enable(ledger)
     copy = world.arrived(ledger)
-    assert codes(ledger, onto=target, copy=copy, name="copies") == ["RestoreNotOffered"] * 2
+    assert codes(ledger, onto=target, copy=copy, name="copies") == ["OntoNoShare"]
+    target.host, target.share_called, target.share_folder = "db", "//files/sql", "/mnt/sql"
+    target.save()
+    assert codes(ledger, onto=target, copy=copy, name="copies") == []
+    assert codes(ledger, onto=target, copy=copy, name="another") == ["NameNotTyped"]
+    seen = {"instance": target, "state": "ONLINE", "first_seen_at": clock.now(), "seen_at": clock.now()}
+    ServerDatabase.objects.create(name="SALES", **seen)
+    assert codes(ledger, onto=target, copy=copy, name="copies") == ["NameTaken"], "it never lands over one (I20)"
+    assert codes(ledger, onto=target, copy=copy, name="copies", called="Sales-2") == []
+    asked = restoring.ask(ledger, world.by, onto=target, copy=copy, name="copies", called="Sales-2")
+    assert (asked.state, asked.landed_as) == (State.QUEUED, "Sales-2"), "the target's name is typed in, and that is all"
+    assert codes(ledger, onto=target, copy=copy, name="copies", called="sales-2") == ["NameTaken"]
     assert "OntoOtherEngine" in codes(ledger, onto=there, copy=copy)
     BackupSet.objects.filter(pk=copy.set_id).update(method="logical")
     copy.set.refresh_from_db()

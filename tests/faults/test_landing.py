@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from backups import audit, landing_servers, landing_shares, restoring, server_scripts
+from backups import audit, landing_servers, landing_shares, reaching, restoring, server_scripts
 from backups.engines.facts import Surroundings
 from backups.events import FARSHORE
 from backups.models import Copy, Event, Instance, LandingServer, Pin, Restore
@@ -26,7 +26,7 @@ from demo.mtf import Backup
 from demo.tds.machine import Job
 from regions import clock
 from regions.refusals import Refusal
-from tests.backups.landings import MINUTE, Place, carried, chain, copied, place_in
+from tests.backups.landings import MINUTE, PASSWORD, SHARE, Place, carried, chain, copied, place_in
 from tests.backups.world import SOURCE, TARGET, World
 from tests.faults.test_restoring import eventually, let_lease_run_out
 
@@ -163,6 +163,28 @@ def test_some_databases_of_an_instance_come_back_in_one_go(world: World, place: 
         worked_on(restore)
     assert place.names == set(names.values())
     assert {one.state for one in Restore.objects.all()} == {State.READY}
+
+
+@pytest.mark.long
+def test_switched_on_a_copy_goes_beside_the_databases_of_an_instance_that_is_there(
+    world: World, place: Place, orders: Instance, settings: Any
+) -> None:
+    """R-2.3."""
+    settings.RESTORE_ONTO_EXISTING = True
+    share = {"share_called": SHARE, "share_folder": str(place.share), "tls": "disable"}
+    there = world.instance("there", TARGET, host="127.0.0.1", port=place.server.port, username="farshore", **share)
+    reaching.keep_password(there, PASSWORD)
+    there.save()
+    theirs = place.machine.add("Sales")
+    taken = worked_on(restoring.ask(orders, world.by, name="there", onto=there))
+    assert (taken.state, taken.error_code) == (State.FAILED, "NameTaken"), "the server is asked, whatever rows say"
+    restore = worked_on(restoring.ask(orders, world.by, name="there", onto=there, called="Sales of orders"))
+    assert restore.state == State.READY, restore.error
+    assert place.names == {"Sales", "Sales of orders"} and place.machine.database("Sales") is theirs
+    assert restoring.connection_words(restore).startswith("database Sales of orders on there")
+    restoring.remove(restore, world.by)
+    worked_on(restore)
+    assert restore.state == State.REMOVED and place.names == {"Sales"} and not list(place.share.iterdir())
 
 
 # ---- what goes wrong

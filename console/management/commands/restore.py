@@ -46,7 +46,9 @@ class Command(BaseCommand):
         parser.add_argument("--database", default="", help="which database, where backups hold one each")
         parser.add_argument("--name", default="", help="the new server's name")
         parser.add_argument("--landing", metavar="NAME", help="onto this landing server; its name or ID")
-        parser.add_argument("--as", dest="called", default="", help="what the new database is called there")
+        parser.add_argument(
+            "--as", dest="called", default="", help="what the new database is called, with --landing or --onto"
+        )
         parser.add_argument(
             "--also",
             action="append",
@@ -119,6 +121,8 @@ class Command(BaseCommand):
         if options["also"]:
             self._several(instance, what, options, by)
             return
+        if options["onto"]:
+            what["called"] = options["called"]
         name = options["onto"] or options["called"] or options["name"] or _free_name(instance, what)
         if options["check"]:
             self._tell_preview(restoring.checks(instance, name=name, **what))
@@ -191,10 +195,10 @@ class Command(BaseCommand):
             why = restore.error or f"It was {restore.get_state_display().lower()}."
             raise Refusal(restore.error_code or "NotRestored", why, restore.remedy)
         if self.json:
-            password = {} if restore.landing else {"password": restoring.password_of(restore)}
+            password = {} if restore.landed_as else {"password": restoring.password_of(restore)}
             self._print({**_facts(restore), **password})
             return
-        how = "" if restore.landing else f", password {restoring.password_of(restore)} (shown this once)"
+        how = "" if restore.landed_as else f", password {restoring.password_of(restore)} (shown this once)"
         self._say(f"Ready: {restoring.connection_words(restore)}{how}")
         self._say(f"Restored until {restore.restored_until:%Y-%m-%d %H:%M:%S} UTC")
         for table, rows in restore.rows.items():
@@ -222,7 +226,7 @@ class Command(BaseCommand):
         verb = restoring.cancel if restore.state in Restore.PENDING else restoring.remove
         verb(restore, by)
         self._outlast(restore, lambda row: row.state not in Restore.HELD)
-        left = "nothing of it is left" if restore.landing else "nothing of it runs"
+        left = "nothing of it is left" if restore.landed_as else "nothing of it runs"
         self._say(f"{restore.name}: {restore.get_state_display().lower()}; {left}.")
         if self.json:
             self._print(_facts(restore))
@@ -265,7 +269,7 @@ def _restores(by: By) -> Any:
     return (
         access.restores_for(by.user)
         if by.user
-        else Restore.objects.select_related("instance", "landing").order_by("-pk")
+        else Restore.objects.select_related("instance", "landing", "onto").order_by("-pk")
     )
 
 
@@ -298,8 +302,8 @@ def _free_name(instance: Instance, what: dict[str, Any]) -> str:
 
 
 def _asked_for(restore: Restore) -> str:
-    if restore.landing:
-        where = f"{restore.landed_as} on {restore.landing.name}"
+    if restore.landed_as:
+        where = f"{restore.landed_as} on {restore.landed_on}"
         return f"{restore.code}: {restore.database} of {restore.instance.name} is restored as {where}."
     if restore.onto is None:
         return f"{restore.code}: {restore.instance.name} is restored into {restore.name} in {restore.region}."

@@ -26,7 +26,7 @@ class Command(BaseCommand):
         for told in (signal.SIGTERM, signal.SIGINT):
             signal.signal(told, lambda *_: leaving.set())
         die_with_parent(signal.SIGTERM)
-        mine = Restore.objects.select_related("instance__group", "region", "asked_by", "landing")
+        mine = Restore.objects.select_related("instance__group", "region", "asked_by", "landing", "onto")
         row = mine.filter(pk=restore, fence=fence, state__in=Restore.HELD).first()
         if row:
             restoring.run(row, leaving)

@@ -146,7 +146,7 @@ def require_mounted(instance: Instance) -> None:
         raise Refusal(
             "ShareNotMounted",
             f"The share of {instance.name} is not at {folder}: its mark is missing there.",
-            "Mount it. If this is the right folder, save the instance's share again in the admin.",
+            f"Mount it. If this is the right folder after all, put an empty file {_mark_of(instance).name} into it.",
             "share_folder",
         )
     mark(instance)

@@ -96,7 +96,7 @@ def _check_folder(said: str) -> None:
 def _taken_places() -> list[tuple[Path, str]]:
     places = [(Path(settings.FARSHORE_DATA).resolve(), "Farshore's own data")]
     for store in Store.objects.attached().filter(url__startswith="file:").select_related("region"):
-        places.append((Path(unquote(urlsplit(store.url).path)), f"the store of {store.region.name}"))
+        places.append((Path(unquote(urlsplit(store.url).path)).resolve(), f"the store of {store.region.name}"))
     return places
 
 
@@ -121,12 +121,19 @@ def _refused(sentence: str, remedy: str) -> Refusal:
 
 def mark(instance: Instance) -> None:
     """Leave this instance's mark in its share, which tells it from the folder that it is mounted over; may refuse."""
-    if not instance.share_folder:
+    if not instance.share_folder or is_marked(instance):
         return
     try:
-        _mark_of(instance).write_text("Here Farshore fetches backups of a database server. Leave this file.\n")
+        with open(_mark_of(instance), "x") as file:  # whatever is there under this name is not written to
+            file.write("Here Farshore fetches backups of a database server. Leave this file.\n")
     except OSError as error:
-        raise _refused(f"{instance.share_folder} cannot be written to: {error.strerror}.", "Mount it.") from error
+        why = f"{instance.share_folder} does not take this instance's mark: {error.strerror}."
+        raise _refused(why, "Mount it, and see what lies there.") from error
+
+
+def is_marked(instance: Instance) -> bool:
+    marked = _mark_of(instance)
+    return marked.is_file() and not marked.is_symlink()
 
 
 def require_mounted(instance: Instance) -> None:
@@ -135,15 +142,16 @@ def require_mounted(instance: Instance) -> None:
     A share that was never used gets its mark now.
     """
     folder = Path(instance.share_folder)
-    if not _mark_of(instance).is_file():
-        if not folder.is_dir() or instance.sets.filter(origin="taken").exists():
-            raise Refusal(
-                "ShareNotMounted",
-                f"The share of {instance.name} is not at {folder}: its mark is missing there.",
-                "Mount it. If this is the right folder, save the instance's share again in the admin.",
-                "share_folder",
-            )
-        mark(instance)
+    if is_marked(instance):
+        return
+    if not folder.is_dir() or instance.sets.filter(origin="taken").exists():
+        raise Refusal(
+            "ShareNotMounted",
+            f"The share of {instance.name} is not at {folder}: its mark is missing there.",
+            f"Mount it. If this is the right folder after all, put an empty file {_mark_of(instance).name} into it.",
+            "share_folder",
+        )
+    mark(instance)
 
 
 def _mark_of(instance: Instance) -> Path:

@@ -17,6 +17,7 @@ from backups import (
     policies,
     retiring,
     secondaries,
+    shares,
     standings,
     tasks,
     watch,
@@ -567,3 +568,14 @@ def test_a_timetables_full_is_not_served_by_one_that_stands_beside(sql: Fixture)
     assert (waiting.is_copy_only, waiting.on) == (False, "primary")
     with pytest.raises(Refusal, match="No incrementals"):
         default_backups.ask(instance, default_backups.FARSHORE, database="Orders", on="secondary", kind="differential")
+
+
+def test_a_mark_that_somebody_made_a_link_is_not_written_through(sql: Fixture, instance: Instance) -> None:
+    mark, elsewhere = sql.folder / f".farshore-{instance.code}", sql.folder.with_name("elsewhere")
+    elsewhere.write_text("theirs")
+    mark.unlink()
+    mark.symlink_to(elsewhere)
+    with pytest.raises(Refusal):
+        shares.mark(instance)
+    default_backups.ask(instance, default_backups.FARSHORE, database="Orders")
+    assert take_all() == [] and elsewhere.read_text() == "theirs" and sql.machine.history == []

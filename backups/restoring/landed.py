@@ -151,6 +151,7 @@ class Landed(Attempt):
         restore = self.restore
         if why := self.place.why_not:
             raise Refusal("LandingRetired", why, "Choose another landing server.")
+        self._look_first()
         folder = self._folder(restore.fence)
         restore.folder = str(folder)  # from here on there may be something to clear
         self._keep(folder=restore.folder, stage="", done=0, error_code="", error="", remedy="")
@@ -162,6 +163,14 @@ class Landed(Attempt):
         landing_shares.remove(folder)
         result = replace(result, notes=(*result.notes, *self._lacking()))
         self._ready(result, {DOWNLOAD: downloaded, **result.seconds})
+
+    def _look_first(self) -> None:
+        """Before anything is brought anywhere: the server answers, sees the share, and has no database of that name."""
+        place, name = self.place, self.restore.landed_as
+        found = self.engine.inspect_landing(place.reached(), share_called=place.share_called, share_folder=place.share)
+        if name.casefold() in {one.casefold() for one in found.databases}:
+            said = f"{place.name} has a database {name} already."
+            raise Refusal("NameTaken", said, "Restore it under another name.", "name")
 
     def _lacking(self) -> list[str]:
         """Say what stood beside the database and is not on the landing server: no backup brings it along."""

@@ -208,6 +208,19 @@ def test_a_database_of_that_name_is_never_touched(place: Place, landing: Landing
 
 
 @pytest.mark.long
+def test_a_server_that_cannot_be_used_is_found_out_before_anything_is_brought(
+    place: Place, landing: LandingServer, orders: Instance
+) -> None:
+    place.machine.accounts["farshore"].creates = False
+    restore = worked_on(ask(orders, landing))
+    assert (restore.state, restore.error_code, restore.stage) == (State.FAILED, "MayNotCreate", "")
+    place.server.die()
+    restore = worked_on(ask(orders, landing))
+    assert (restore.state, restore.error_code, restore.folder) == (State.FAILED, "NotListening", "")
+    assert place.is_clean and not Pin.objects.exists()
+
+
+@pytest.mark.long
 def test_a_flipped_byte_in_a_copy_fails_in_words_and_leaves_nothing(
     world: World, place: Place, landing: LandingServer, orders: Instance
 ) -> None:

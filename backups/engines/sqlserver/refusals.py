@@ -185,6 +185,11 @@ REASONS: Mapping[int, Numbered] = {
     4335: Numbered(
         "MomentTooEarly", "The moment lies before what was restored.", "Choose an earlier set, or a later moment."
     ),
+    33111: Numbered(
+        "CertificateMissing",
+        "The server does not have the certificate that the backup is encrypted with.",
+        "Create it there from its backup, and grant VIEW DEFINITION on it.",
+    ),
     5133: Numbered("NoFolder", "The server has no such folder for the database's files.", "See its default data path."),
     KILLED: Numbered("Killed", "It was ended on the server (KILL).", "Ask again when whoever ended it agrees."),
     102: Numbered(

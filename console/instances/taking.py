@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.db.models import Case, When
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 
 from backups import default_backups
@@ -75,7 +77,7 @@ def _through(instance: Instance) -> str:
 class Job:
     """A backup that is queued, running or failed; `sentence` says so."""
 
-    sentence: str
+    sentence: SafeString
     is_moving: bool
     error: str
 
@@ -88,17 +90,22 @@ def job_told(instance: Instance) -> Job | None:
         return None
     job.instance = instance
     if job.state == State.FAILED:
-        sentence = gettext("The last default backup failed: %(error)s") % {"error": job.error}
-        return Job(_with_database(sentence, job), False, "")
-    named = {
-        "state": translated(job.get_state_display()).lower(),
-        "reason": translated(job.get_reason_display()).lower(),
-        "bytes": words.in_words(job.sent_bytes),
-    }
-    sentence = _with_database(_moving(job) % named, job)
+        said = _said(gettext("The last default backup failed: %(error)s"), error=words.plain(job.error))
+        return Job(_with_database(said, job), False, "")
+    said = _said(
+        _moving(job),
+        state=translated(job.get_state_display()).lower(),
+        reason=translated(job.get_reason_display()).lower(),
+        bytes=words.size(job.sent_bytes),
+    )
     if job.on == BackupJob.On.SECONDARY:
-        sentence = f"{sentence} {gettext('It is taken from the secondary.')}"
-    return Job(sentence, True, job.error)
+        said = format_html("{} {}", said, gettext("It is taken from the secondary."))
+    return Job(_with_database(said, job), True, job.error)
+
+
+def _said(sentence: str, **named: str | SafeString) -> SafeString:
+    """Put values into a sentence, each escaped unless it is HTML of ours."""
+    return format_html(sentence % {name: f"{{{name}}}" for name in named}, **named)
 
 
 def _moving(job: BackupJob) -> str:
@@ -109,8 +116,8 @@ def _moving(job: BackupJob) -> str:
     return gettext("An incremental backup is %(state)s (%(reason)s); %(bytes)s written so far.")
 
 
-def _with_database(sentence: str, job: BackupJob) -> str:
-    return f"{job.database}: {sentence}" if job.database else sentence
+def _with_database(said: SafeString, job: BackupJob) -> SafeString:
+    return format_html("<bdi>{}</bdi>: {}", words.plain(job.database), said) if job.database else said
 
 
 def asked_for(job: BackupJob) -> str:
@@ -122,5 +129,5 @@ def asked_for(job: BackupJob) -> str:
         sentence = gettext("A differential backup of %(name)s is %(state)s.")
     elif job.kind == Kind.DIFFERENTIAL:
         sentence = gettext("An incremental backup of %(name)s is %(state)s.")
-    name = f"{job.instance.name}, {job.database}" if job.database else job.instance.name
+    name = f"{job.instance.name}, {words.plain(job.database)}" if job.database else job.instance.name
     return sentence % {"name": name, "state": translated(job.get_state_display()).lower()}

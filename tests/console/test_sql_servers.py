@@ -133,7 +133,7 @@ def test_one_database_or_all_are_backed_up_now(
     assert "A log backup of sql, Stock is queued" in answer.headers["HX-Trigger"]
     answer = desk.post(address, {"database": "Orders", "kind": "differential"}, **HTMX)
     assert "A differential backup of sql, Orders is queued" in answer.headers["HX-Trigger"]
-    assert "Orders: A differential backup is queued" in words(desk.get(f"/instances/{instance.code}/"))
+    assert "<bdi>Orders</bdi>: A differential backup is queued" in words(desk.get(f"/instances/{instance.code}/"))
     desk.post(address, {"database": "", "kind": "full"}, **HTMX)
     assert BackupJob.objects.filter(database="", kind="full").count() == 1
     assert "Select a valid choice" in words(desk.post(address, {"database": "master", "kind": "full"}, **HTMX))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-
-from django.http import QueryDict
+from typing import TYPE_CHECKING
 
 from backups import landing_servers, restoring
-from backups.models import Instance, LandingServer
-from regions.models import Region
+from backups.models import LandingServer
+
+if TYPE_CHECKING:
+    from console.restores.wizard import Wizard
 
 LONGEST_NAME = 100
 
@@ -27,18 +28,20 @@ class Other:
 class LandingChoice:
     """What was said of it, and what is usual where nothing was."""
 
-    def __init__(
-        self, instance: Instance, region: Region, database: str, databases: list[str], said: QueryDict
-    ) -> None:
-        self.region, self.database, self.databases, self.said = region, database, databases, said
-        self.servers: list[LandingServer] = list(landing_servers.usable_for(instance).filter(region=region))
+    def __init__(self, wizard: Wizard) -> None:
+        self.region, self.said, self.is_order = wizard.place.region, wizard.said, wizard.is_order
+        self.database, self.databases = wizard.database, wizard.databases
+        self.servers: list[LandingServer] = list(landing_servers.usable_for(wizard.instance).filter(region=self.region))
 
     @cached_property
     def server(self) -> LandingServer | None:
-        """Return the one that was chosen, else the first that works."""
+        """Return the one that was chosen, else the first that works; an order never goes to another than was chosen."""
         asked = self.said.get("landing", "")
+        chosen = next((one for one in self.servers if one.code == asked), None)
+        if chosen or (asked and self.is_order):
+            return chosen
         usual = sorted(self.servers, key=lambda one: bool(one.error))
-        return next((one for one in self.servers if one.code == asked), usual[0] if usual else None)
+        return usual[0] if usual else None
 
     @property
     def name(self) -> str:

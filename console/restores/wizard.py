@@ -181,7 +181,7 @@ class Wizard:
         """Return what is chosen of a landing server, None where the engine needs none."""
         if not restoring.needs_landing(self.instance):
             return None
-        return LandingChoice(self.instance, self.place.region, self.database, self.databases, self.said)
+        return LandingChoice(self)
 
     @property
     def needs_landing(self) -> bool:

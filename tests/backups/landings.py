@@ -5,7 +5,7 @@ Everything is real but the SQL Server, which is our simulation on a real socket.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -81,7 +81,7 @@ def chain(database: str = "Sales", *, logs: int = 3, ago: timedelta = 60 * MINUT
     return mtf.chain(database, logs=logs, **usual | more)
 
 
-def copied(world: World, instance: Instance, *files: tuple[Backup, ...]) -> list[Copy]:
+def copied(world: World, instance: Instance, *files: Sequence[Backup]) -> list[Copy]:
     """Lay files of backups down, several in one where they were appended; find and copy them, logs too."""
     for number, backups in enumerate(files, 1):
         world.drop(instance, f"{number:02}.bak", *backups)

@@ -41,7 +41,7 @@ def place(world: World) -> Iterator[Place]:
 @pytest.fixture
 def orders(world: World) -> Instance:
     found = world.instance("orders")
-    copied(world, found, *((backup,) for backup in chain()))
+    copied(world, found, chain())
     return found
 
 
@@ -185,7 +185,7 @@ def with_certificate(choice: Choice, thumbprint: str) -> Choice:
 
 
 def test_several_databases_are_asked_for_in_one_go_or_none_is(place: Place, orders: Instance) -> None:
-    copied(place.world, orders, *((backup,) for backup in chain("Wages")))
+    copied(place.world, orders, chain("Wages"))
     row = place.register()
     with pytest.raises(Refusals) as refused:
         names = {"Sales": "Back", "Wages": "back", "Nothing": "x"}
@@ -218,7 +218,7 @@ def test_the_command_does_what_the_wizard_does(place: Place, orders: Instance) -
     assert code == 0 and json.loads(said)["database"] == "Sales-restored", err
     refused = run(*onto, "--also", "Wages=Back")
     assert refused[0] == 1 and "Wages: " in refused[2] and Restore.objects.count() == 2
-    copied(place.world, orders, *((backup,) for backup in chain("Wages")))
+    copied(place.world, orders, chain("Wages"))
     code, said, err = run(*onto, "--also", "Wages=Wages back", "--json")
     assert [one["database"] for one in json.loads(said)] == ["Sales-restored-2", "Wages back"], err
     assert run("orders", "--database", "Sales", "--also", "Wages=x")[0] == 1

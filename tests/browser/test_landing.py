@@ -35,7 +35,7 @@ def place(fleet: Fleet, tmp_path: Path) -> Iterator[Place]:
 @pytest.fixture
 def orders(place: Place) -> Instance:
     found = place.world.instance("orders")
-    copied(place.world, found, *((backup,) for name in ("Sales", "Wages") for backup in chain(name)))
+    copied(place.world, found, *(chain(name) for name in ("Sales", "Wages")))
     return found
 
 

@@ -136,7 +136,7 @@ def test_a_longer_list_asks_the_database_no_more_often(root: Client, place: Plac
 def orders(place: Place) -> Instance:
     """Its databases Sales and Wages are copied, with logs."""
     found = place.world.instance("orders")
-    copied(place.world, found, *((backup,) for name in ("Sales", "Wages") for backup in chain(name)))
+    copied(place.world, found, *(chain(name) for name in ("Sales", "Wages")))
     return found
 
 
@@ -208,6 +208,15 @@ def test_another_database_has_another_usual_name_and_a_set_comes_alone(
     full = orders.sets.get(kind="full", database="Sales")
     desk.post(NEW, asked(orders, row, by="set", set=full.pk, also=["Wages"]))
     assert Restore.objects.get().set == full
+
+
+def test_an_order_never_goes_to_another_server_than_was_chosen(desk: Client, place: Place, orders: Instance) -> None:
+    row = place.register()
+    place.register(name="another")
+    landing_servers.retire(row, place.world.by)
+    assert "takes a landing server, and none was chosen" in words(desk.post(NEW, asked(orders, row)))
+    assert not Restore.objects.exists()
+    assert "another" in words(desk.get(NEW, asked(orders, row))), "one that only looks is offered what is there"
 
 
 def test_a_region_without_a_landing_server_says_so(desk: Client, place: Place, orders: Instance) -> None:

@@ -73,7 +73,8 @@ def create(owner: Any, limits: Limits, by: By, *, accepts_rules: bool = False) -
 
 
 def rotate(key: AccessKey, by: By) -> NewSecret:
-    """Give the key a new secret; the old one is refused from now on."""
+    """Give the key a new secret; the old one is refused from now on. Only its owner: whoever has it acts as them."""
+    _require_owner(key, by)
     with transaction.atomic():
         locked = _locked(key)
         secret = _random(SECRET_LETTERS)
@@ -85,6 +86,7 @@ def rotate(key: AccessKey, by: By) -> NewSecret:
 
 def change(key: AccessKey, limits: Limits, by: By) -> None:
     """Narrow or widen a key; raises Refusal."""
+    _require_owner(key, by)
     networks = _checked(key.user, limits, known=True)
     with transaction.atomic():
         locked = _locked(key)
@@ -97,8 +99,7 @@ def change(key: AccessKey, limits: Limits, by: By) -> None:
 
 def accept_rules(key: AccessKey, by: By) -> None:
     """Remember that the key's owner knows what downloads cost; only they can say so. Safe to repeat (R-16.3)."""
-    if by.user != key.user:
-        raise Refusal("NotTheOwner", "Only the key's owner can accept the download rules.", "Ask them to.", "learnt")
+    _require_owner(key, by)
     with transaction.atomic():
         won = AccessKey.objects.filter(pk=key.pk, rules_accepted_at=None).update(rules_accepted_at=clock.now())
         if won:
@@ -109,18 +110,37 @@ def accept_rules(key: AccessKey, by: By) -> None:
 def disable(key: AccessKey, by: By) -> bool:
     """Refuse every call of the key from now on; False when it was disabled already."""
     with transaction.atomic():
-        won = AccessKey.objects.filter(pk=key.pk, disabled_at=None).update(disabled_at=clock.now())
+        active = AccessKey.objects.filter(pk=key.pk, disabled_at=None)
+        won = active.update(disabled_at=clock.now(), disabled_by=by.user)
         if won:
             _record("disabled", f"{by.name} disabled the access key {key}.", key, by)
     return bool(won)
 
 
+def why_not_enable(key: AccessKey, user: Any) -> Refusal | None:
+    """Return why this person may not enable a key again: what somebody else disabled had a reason."""
+    if key.disabled_by_id in (None, user.pk) or access.may_run_installation(user):
+        return None
+    return Refusal("DisabledByAnother", f"{key.disabled_by} disabled this access key.", "Ask them to enable it again.")
+
+
 def enable(key: AccessKey, by: By) -> bool:
+    """Let the key in again; raises Refusal. False when it was not disabled."""
     with transaction.atomic():
-        won = AccessKey.objects.filter(pk=key.pk, disabled_at__isnull=False).update(disabled_at=None)
-        if won:
-            _record("enabled", f"{by.name} enabled the access key {key} again.", key, by)
-    return bool(won)
+        locked = _locked(key)
+        if refusal := why_not_enable(locked, by.user):
+            raise refusal
+        if locked.is_active:
+            return False
+        locked.disabled_at, locked.disabled_by = None, None
+        locked.save(update_fields=["disabled_at", "disabled_by"])
+        _record("enabled", f"{by.name} enabled the access key {key} again.", key, by)
+    return True
+
+
+def _require_owner(key: AccessKey, by: By) -> None:
+    if by.user != key.user:
+        raise Refusal("NotTheOwner", f"Only {key.user} can do this with their access key.", "Ask them to.")
 
 
 def _locked(key: AccessKey) -> AccessKey:

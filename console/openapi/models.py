@@ -36,6 +36,7 @@ class AccessKey(models.Model):
     last_used_at = models.DateTimeField(null=True)  # to the minute
     last_used_from = models.CharField(max_length=64, blank=True)
     disabled_at = models.DateTimeField(null=True)
+    disabled_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+")
 
     class Meta:
         ordering = ["-pk"]

@@ -43,6 +43,15 @@ class Migration(migrations.Migration):
                 ("last_used_at", models.DateTimeField(null=True)),
                 ("last_used_from", models.CharField(blank=True, max_length=64)),
                 ("disabled_at", models.DateTimeField(null=True)),
+                (
+                    "disabled_by",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
                 ("groups", models.ManyToManyField(blank=True, related_name="+", to="backups.resourcegroup")),
                 (
                     "user",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from django.test import Client
 from backups.events import By
 from console.openapi import keys
 from console.openapi.keys import Limits, NewSecret
+from tests.backups import world as worlds
 from tests.console.fleet import Fleet
 from tests.openapi import signing
 
@@ -46,3 +48,8 @@ def desk(client: Client, fleet: Fleet) -> Client:
     """A browser at which the operator has signed in."""
     client.force_login(fleet.user)
     return client
+
+
+@pytest.fixture
+def world(tmp_path: Path, db: None) -> worlds.World:
+    return worlds.make(tmp_path)

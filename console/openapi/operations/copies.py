@@ -132,15 +132,16 @@ def describe_available_recovery_time(caller: Caller, asked: Asked) -> Answer:
     found = copy.set
     if asked.text("DBInstanceId", found.instance.code) != found.instance.code:
         raise faults.no_such_set()
-    windows_ = windows.chain_of(found.instance, copy.destination_store, found.database).window()
-    around = [one.end for one in windows_ if one.start <= found.finished_at <= one.end]
-    if not around:
+    if copy.state != CopyState.COMPLETED or found.kind == Kind.LOG:
         raise Fault("NoAvailableDisasterRestoreBakset", 400, f"{found} cannot be restored from where it was copied to.")
+    windows.copies_for_set(copy)  # raises Refusal where something it builds on is missing
+    reaches = windows.chain_of(found.instance, copy.destination_store, found.database).window()
+    ends = [one.end for one in reaches if one.start <= found.finished_at <= one.end]
     return {
         "CrossBackupId": copy.pk,
         "RegionId": copy.destination_store.region_id,
         "RecoveryBeginTime": spelling.second(found.finished_at),
-        "RecoveryEndTime": spelling.second(max(around)),
+        "RecoveryEndTime": spelling.second(max(ends, default=found.finished_at)),
     }
 
 

@@ -55,6 +55,7 @@ def _response(root: str, said: Mapping[str, Any], status: int, request_id: str, 
     response = HttpResponse(body, status=status, content_type=f"{kind}; charset=utf-8")
     response.headers["x-acs-request-id"] = request_id
     response.headers["Cache-Control"] = "no-store"
+    response.headers["Content-Length"] = str(len(body))  # what CommonMiddleware, which stands behind us, adds
     return response
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
+from django.http import Http404, HttpRequest, HttpResponse
 
 from backups import events
 from backups.policy_settings import Refusals
@@ -98,9 +98,12 @@ def _body_of(request: HttpRequest) -> bytes:
     chunked = "chunked" in str(request.META.get("HTTP_TRANSFER_ENCODING", "")).lower()
     source: Any = request.META.get("wsgi.input") if chunked and request.META.get("wsgi.input_terminated") else request
     pieces, left = [], MOST_BYTES + 1
-    while left and (piece := source.read(left)):
-        pieces.append(piece)
-        left -= len(piece)
+    try:
+        while left and (piece := source.read(left)):
+            pieces.append(piece)
+            left -= len(piece)
+    except Exception as error:  # the client left, or its chunks are none: each server raises its own
+        raise faults.unreadable("The body could not be read to its end.") from error
     body = b"".join(pieces)
     if left:
         request._body = body
@@ -230,8 +233,6 @@ def fault_of(error: Exception, request_id: str, *, is_logged: bool = True) -> Fa
             return faults.forbidden()
         case Http404():
             return faults.no_such_instance()
-        case UnreadablePostError():
-            return faults.unreadable("The body ended before it was whole.")
         case UnicodeError():
             return faults.unreadable("The call is not written in UTF-8.")
     if is_logged:

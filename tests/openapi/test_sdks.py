@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -233,6 +235,33 @@ def test_a_replayed_tampered_or_stale_call_of_the_old_sdk(
 
     monkeypatch.setattr(rpc_signature_composer, "get_signed_url", tampered)
     assert code_of(call, "DescribeRegions") == "SignatureDoesNotMatch"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"no HTTP at all\r\n\r\n", 400),
+        (b"GET /?Signature=" + b"x" * 9_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+        (b"GET /?Signature=x HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 9_000 + b"\r\n\r\n", 431),
+        (b"POST /?Signature=x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: none\r\n\r\n", 501),
+        (b"POST /?Signature=x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"GET /?Signature=%ff%00 HTTP/1.1\r\nHost: \xff\r\nConnection: close\r\n\r\n", 400),
+        (b"PUT /?Signature=x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 405),
+    ],
+)
+def test_what_never_gets_as_far_as_django_is_an_envelope_too(address: str, sent: bytes, status: int) -> None:
+    host, _, port = address.partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as client:
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+        answered = b"".join(iter(lambda: client.recv(65_536), b""))
+    head, _, body = answered.partition(b"\r\n\r\n")
+    assert int(head.split()[1]) == status, answered[:300]
+    if b"application/json" in head:
+        [length] = re.findall(rb"(?i)content-length: (\d+)", head)
+        assert set(json.loads(body[: int(length)])) == {"RequestId", "HostId", "Code", "Message", "Recommend"}
+    else:
+        assert b"text/xml" in head and body.count(b"<Code>") == 1
 
 
 # ---- every declared field, decoded in its declared type

@@ -12,8 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.db import connection
-from django.db.models import DateTimeField, Func, QuerySet
+from django.db.models import QuerySet
 
 from backups import access
 from backups.events import By
@@ -116,13 +117,24 @@ def _incomplete(string: str, why: str) -> Fault:
 # ---- proving it
 
 
+# Written out: with the query built anew for every call, finding the key took half the time of a call that reads.
+KNOWN = """
+SELECT key.*, person.username, person.is_active AS user_is_active, person.is_superuser AS user_is_superuser,
+       clock_timestamp() AS now
+  FROM console_openapi_accesskey key JOIN auth_user person ON person.id = key.user_id
+ WHERE key.key_id = %s
+"""
+
+
 def known(claim: Claim) -> tuple[AccessKey, datetime]:
     """Return the key that is named and the database's time; raises Fault for none, and for one that is disabled."""
-    now = Func(function="clock_timestamp", output_field=DateTimeField())
-    rows = AccessKey.objects.select_related("user").annotate(now=now)
-    key = rows.filter(key_id=claim.key_id).first() if KEY_ID.fullmatch(claim.key_id) else None
+    key = next(iter(AccessKey.objects.raw(KNOWN, [claim.key_id])), None) if KEY_ID.fullmatch(claim.key_id) else None
     if key is None:
         raise Fault("InvalidAccessKeyId.NotFound", 404, "Specified access key is not found.")
+    key.user = get_user_model()(  # as much of the owner as rights and events ask for; never saved
+        pk=key.user_id, username=key.username, is_active=key.user_is_active, is_superuser=key.user_is_superuser
+    )
+    key.user._state.adding = False
     if not key.is_active or not key.user.is_active:
         raise Fault("InvalidAccessKeyId.Inactive", 403, "Specified access key is disabled.")
     return key, key.now
@@ -286,6 +298,11 @@ class Caller:
         """Copies in other regions, of what this caller may see."""
         seen = access.copies_for(self.user).cross_region().filter(set__instance__group__in=self.groups())
         return seen.select_related("set__instance__region", "set__instance__group", "destination_store__region")
+
+    def copies_of(self, instance: Instance) -> QuerySet[Copy]:
+        """Copies in other regions, of an instance that this caller has found."""
+        seen = Copy.objects.visible().cross_region().filter(set__instance=instance)
+        return seen.select_related("set", "destination_store")
 
     def restores(self) -> QuerySet[Restore]:
         return access.restores_for(self.user).filter(instance__group__in=self.groups())

@@ -89,7 +89,7 @@ def _sets(rows: QuerySet[BackupSet], asked: Asked) -> QuerySet[BackupSet]:
     if is_good is not None:
         good = {"status": SetStatus.SUCCEEDED}
         rows = rows.filter(**good) if is_good else rows.exclude(**good)
-    return rows.select_related("instance")
+    return rows
 
 
 def _is_number(said: str) -> bool:
@@ -103,10 +103,12 @@ def describe_backups(caller: Caller, asked: Asked) -> Answer:
     if kind := asked.among("BackupType", {name: kind for name, kind in TYPES.items() if name != "Auto"}):
         rows = rows.filter(kind=kind)
     shown = list(rows[page.rows])
+    for found in shown:
+        found.instance = instance
     manual = _by_hand(shown)
     return {
         "Items": {"Backup": [_line(found, found.pk in manual) | _more(found) for found in shown]},
-        **_string_counters(page, len(shown), rows.count()),
+        **_string_counters(page, len(shown), page.total(len(shown), rows)),
     }
 
 
@@ -160,10 +162,10 @@ def describe_detached_backups(caller: Caller, asked: Asked) -> Answer:
         released = released.filter(code=code)
     page = page_of(asked)
     rows = _sets(BackupSet.objects.filter(instance__in=released), asked)
-    shown = list(rows[page.rows])
+    shown = list(rows.select_related("instance")[page.rows])
     manual = _by_hand(shown)
     lines = [_line(found, found.pk in manual) | {"DBInstanceComment": found.instance.name} for found in shown]
-    return {"Items": {"Backup": lines}, **_string_counters(page, len(shown), rows.count())}
+    return {"Items": {"Backup": lines}, **_string_counters(page, len(shown), page.total(len(shown), rows))}
 
 
 @operation("DescribeLogBackupFiles")
@@ -186,7 +188,7 @@ def _logs(caller: Caller, asked: Asked, *, named: bool) -> Answer:
         "Items": {"BinLogFile": [_log(found, named) for found in shown]},
         "PageNumber": page.number,
         "PageRecordCount": len(shown),
-        "TotalRecordCount": rows.count(),
+        "TotalRecordCount": page.total(len(shown), rows),
         "TotalFileSize": sum(rows.values_list("size_bytes", flat=True)),
     }
 

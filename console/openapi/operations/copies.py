@@ -10,7 +10,7 @@ from backups import windows
 from backups.engines import engine_of
 from backups.models import Copy, CopyState, Instance, Kind
 from console.openapi import faults, links
-from console.openapi.asking import Asked, page_of
+from console.openapi.asking import Asked, Page, page_of
 from console.openapi.callers import Caller
 from console.openapi.faults import Fault
 from console.openapi.operations import spelling
@@ -31,12 +31,20 @@ def copy_for(caller: Caller, number: int | None) -> Copy:
 
 def _listed(caller: Caller, instance: Instance, asked: Asked) -> QuerySet[Copy]:
     start, end = asked.span()
-    rows = caller.copies().filter(set__instance=instance)
+    rows = caller.copies_of(instance)
     rows = rows.filter(set__finished_at__gte=start) if start else rows
     rows = rows.filter(set__finished_at__lte=end) if end else rows
     if region := asked.text("CrossBackupRegion"):
         rows = rows.filter(destination_store__region=caller.region(region, "CrossBackupRegion"))
     return rows.order_by("-set__finished_at", "-pk")
+
+
+def _shown(rows: QuerySet[Copy], page: Page, instance: Instance) -> list[Copy]:
+    """Return a page of copies, each with the instance that is known already."""
+    shown = list(rows[page.rows])
+    for copy in shown:
+        copy.set.instance = instance
+    return shown
 
 
 @operation("DescribeCrossRegionBackups")
@@ -47,7 +55,7 @@ def describe_cross_region_backups(caller: Caller, asked: Asked) -> Answer:
     for name, column in (("CrossBackupId", "pk"), ("BackupId", "set")):
         if name in asked.given:
             rows = rows.filter(**{column: asked.number(name)})
-    shown = list(rows[page.rows])
+    shown = _shown(rows, page, instance)
     return {
         "RegionId": instance.region_id,
         "StartTime": asked.text("StartTime"),
@@ -55,7 +63,7 @@ def describe_cross_region_backups(caller: Caller, asked: Asked) -> Answer:
         "Items": {"Item": [_item(copy, caller) for copy in shown]},
         "PageNumber": page.number,
         "PageRecordCount": len(shown),
-        "TotalRecordCount": rows.count(),
+        "TotalRecordCount": page.total(len(shown), rows),
     }
 
 
@@ -97,7 +105,7 @@ def describe_cross_region_log_backup_files(caller: Caller, asked: Asked) -> Answ
     instance = in_region(caller, asked)
     page = page_of(asked)
     rows = _listed(caller, instance, asked).filter(set__kind=Kind.LOG, state=CopyState.COMPLETED)
-    shown = list(rows[page.rows])
+    shown = _shown(rows, page, instance)
     return {
         "RegionId": instance.region_id,
         "DBInstanceId": instance.code,
@@ -106,7 +114,7 @@ def describe_cross_region_log_backup_files(caller: Caller, asked: Asked) -> Answ
         "Items": {"Item": [_log(copy, caller) for copy in shown]},
         "PageNumber": page.number,
         "PageRecordCount": len(shown),
-        "TotalRecordCount": rows.count(),
+        "TotalRecordCount": page.total(len(shown), rows),
     }
 
 

@@ -38,7 +38,7 @@ def describe_db_instances(caller: Caller, asked: Asked) -> Answer:
         "Items": {"DBInstance": [_line(instance) for instance in shown]},
         "PageNumber": page.number,
         "PageRecordCount": len(shown),
-        "TotalRecordCount": rows.count(),
+        "TotalRecordCount": page.total(len(shown), rows),
     }
 
 
@@ -169,9 +169,9 @@ def _databases(instance: Instance) -> list[str]:
 
 def in_region(caller: Caller, asked: Asked, *roles: str) -> Instance:
     """Return the instance that DBInstanceId names in the region that RegionId names; raises Fault."""
-    region = caller.region(asked.text("RegionId"))
     instance = caller.instance(asked.text("DBInstanceId"), *roles)
-    if instance.region_id != region.pk:
+    if instance.region_id != asked.text("RegionId"):
+        caller.region(asked.text("RegionId"))  # says so where there is no such region
         raise faults.no_such_instance()
     return instance
 

@@ -44,7 +44,7 @@ def describe_cross_region_backup_db_instance(caller: Caller, asked: Asked) -> An
         "PageNumber": page.number,
         "PageSize": page.size,
         "ItemsNumbers": len(shown),
-        "TotalRecords": rows.count(),
+        "TotalRecords": page.total(len(shown), rows),
     }
 
 

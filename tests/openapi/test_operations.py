@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -93,9 +94,8 @@ def test_each_operation_asks_for_the_right_role_and_tells_nothing_across_groups(
     instance = fleet.protected("secret-ledger")
     copy = Copy.objects.filter(set__instance=instance).order_by("pk").last()
     wish, elsewhere = wish_for(name, instance, copy), ResourceGroup.objects.create(name="Elsewhere")
-    stranger, lookers = User.objects.create_user("lin"), User.objects.create_user("ana")
+    stranger = User.objects.create_user("lin")
     Membership.objects.create(user=stranger, group=elsewhere, role=Role.OPERATOR)
-    Membership.objects.create(user=lookers, group=fleet.group, role=Role.VIEWER)
     Membership.objects.create(user=fleet.user, group=elsewhere, role=Role.OPERATOR)
     callers = {
         "of another group": key_of(stranger),
@@ -110,11 +110,19 @@ def test_each_operation_asks_for_the_right_role_and_tells_nothing_across_groups(
         told = str({one: value for one, value in answer.items() if one not in ("RegionId", "Region")})
         assert "secret-ledger" not in told and instance.code not in told, (who, told)
     restores = name in DESTINATION_FIRST
-    for key in (key_of(lookers), key_of(fleet.user, reach="viewer")):
+    for key in (key_of(fleet.user, reach="viewer"), *_keys_of_others(fleet)):
         answer = said(acs3(key, name, wish).send(client))
         is_open = not OPERATIONS[name].changes and not restores
         assert ("Code" not in answer) if is_open else answer["Code"] == "Forbidden.RAM", answer
     assert _state() == before
+
+
+def _keys_of_others(fleet: Fleet) -> Iterator[NewSecret]:
+    """A key for every role but the operator's."""
+    for role in set(Role.values) - {Role.OPERATOR}:
+        user = User.objects.create_user(f"a {role}")
+        Membership.objects.create(user=user, group=fleet.group, role=role)
+        yield key_of(user, accepts_rules=True)
 
 
 def _state() -> list[int]:
@@ -437,9 +445,10 @@ def test_a_restore_to_a_moment(ask: Ask, shop: Instance) -> None:
     wish["RestoreTime"] = "2001-01-01T00:00:00Z"
     assert "Code" in ask("CreateDdrInstance", wish)
     assert ask("CreateDdrInstance", wish | {"SourceRegion": FAR})["Code"] == "InvalidDBInstance.NotFound"
-    moment = newest.finished_at.replace(microsecond=0)
-    shop.sets.filter(pk=newest.pk).update(finished_at=moment)
-    found = ask("CreateDdrInstance", wish | {"RestoreTime": f"{moment:%Y-%m-%dT%H:%M:%SZ}"})
+    shop.sets.filter(pk=newest.pk).update(finished_at=newest.finished_at.replace(microsecond=700_000))
+    copy = Copy.objects.get(set=newest)
+    told = ask("DescribeAvailableRecoveryTime", {"CrossBackupId": copy.pk})["RecoveryBeginTime"]
+    found = ask("CreateDdrInstance", wish | {"RestoreTime": told})
     assert Restore.objects.get().code == found.get("DBInstanceId"), found
 
 

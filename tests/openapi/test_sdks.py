@@ -8,8 +8,10 @@ import re
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,14 +27,15 @@ from aliyunsdkcore.request import RpcRequest
 from darabonba.runtime import RuntimeOptions
 
 from backups import agreements, planning
-from backups.models import Copy, CopyState, Instance
+from backups.models import Copy, CopyState, Instance, Restore
 from console.openapi import keys
 from console.openapi.contract import CONTRACT
 from console.openapi.keys import NewSecret
 from tests.backups.world import SOURCE, TARGET, World
 from tests.house.running import soon
 from tests.openapi.conftest import key_of
-from tests.openapi.test_operations import wish_for
+from tests.openapi.signing import acs3
+from tests.openapi.test_operations import by_set, wish_for
 from tests.servers import free_port
 
 pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
@@ -235,6 +238,37 @@ def test_a_replayed_tampered_or_stale_call_of_the_old_sdk(
 
     monkeypatch.setattr(rpc_signature_composer, "get_signed_url", tampered)
     assert code_of(call, "DescribeRegions") == "SignatureDoesNotMatch"
+
+
+def at_once(send: Callable[[], str], times: int = 8) -> list[str]:
+    with ThreadPoolExecutor(times) as threads:
+        return list(threads.map(lambda _: send(), range(times)))
+
+
+def test_of_calls_with_one_nonce_that_come_at_once_one_is_answered(address: str, key: NewSecret) -> None:
+    signed = acs3(key, "DescribeRegions")
+
+    def send() -> str:
+        request = urllib.request.Request(f"http://{address}/", data=b"", method="POST", headers=signed.headers)
+        request.add_header("Content-Type", "application/octet-stream")
+        try:
+            return str(urllib.request.urlopen(request, timeout=60).status)
+        except urllib.error.HTTPError as error:
+            return json.loads(error.read())["Code"]
+
+    assert sorted(at_once(send)) == ["200", *["SignatureNonceUsed"] * 7]
+
+
+def test_of_restores_with_one_token_that_are_asked_for_at_once_one_is_made(
+    address: str, world: World, key: NewSecret
+) -> None:
+    shop = world.instance("shop", engine="postgresql")
+    world.enable(shop)
+    copy = world.arrived(shop, database="")
+    wish = by_set(shop, BackupSetId=copy.pk, ClientToken="once")
+    call = new_sdk(address, key)
+    assert len(set(at_once(lambda: call("CreateDdrInstance", wish)["DBInstanceId"]))) == 1
+    assert Restore.objects.count() == 1
 
 
 @pytest.mark.parametrize(

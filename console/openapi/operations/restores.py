@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
 
-from backups import restoring
+from backups import restoring, windows
+from backups.log_chain import Interval
 from backups.models import Copy, Instance, Role
 from backups.restoring import Preview
 from console.openapi import faults
@@ -24,6 +26,7 @@ from regions.models import Region, Store
 SET, TIME = "set", "time"
 CHECKED = {"0": SET, "1": TIME}
 CREATED = {"BackupSet": SET, "BackupTime": TIME, **CHECKED}
+SECOND = timedelta(seconds=1)
 BAD_TYPE = "InvalidRestoreType.Format"
 
 
@@ -105,7 +108,20 @@ def _by_time(caller: Caller, asked: Asked, region: Region) -> tuple[Instance, di
     instance = caller.instance(asked.text("SourceDBInstanceName"))
     if instance.region_id != source.pk:
         raise faults.no_such_instance()
-    return instance, {"store": _store(caller, instance, region), "until": until}
+    store = _store(caller, instance, region)
+    return instance, {"store": store, "until": _within(until, instance, store)}
+
+
+def _within(said: datetime, instance: Instance, store: Store) -> datetime:
+    """Return the moment meant by a time to the second: what begins within that second is told by its second."""
+    found = [one for name in windows.databases_at(instance, store) for one in _window(instance, store, name)]
+    if any(one.start <= said <= one.end for one in found):
+        return said
+    return min((one.start for one in found if said < one.start < said + SECOND), default=said)
+
+
+def _window(instance: Instance, store: Store, database: str) -> list[Interval]:
+    return windows.chain_of(instance, store, database).window()
 
 
 def _store(caller: Caller, instance: Instance, region: Region) -> Store:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +17,12 @@ from console.openapi import keys
 from console.openapi.keys import Limits, NewSecret
 from tests.backups import world as worlds
 from tests.console.fleet import Fleet
+from tests.house.running import soon
 from tests.openapi import signing
+from tests.servers import free_port
 
 Ask = Callable[..., dict[str, Any]]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -53,3 +60,28 @@ def desk(client: Client, fleet: Fleet) -> Client:
 @pytest.fixture
 def world(tmp_path: Path, db: None) -> worlds.World:
     return worlds.make(tmp_path)
+
+
+# ---- the real web server
+
+
+@pytest.fixture(scope="module")
+def address(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """gunicorn, as `manage.py web` starts it, with two processes: what must hold over several holds here."""
+    port, log = free_port(), tmp_path_factory.mktemp("web") / "web.log"
+    command = [sys.executable, "manage.py", "web", "--port", str(port), "--processes", "2", "--threads", "2"]
+    with open(log, "wb") as out:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env=os.environ.copy())
+    try:
+        assert soon(lambda: _answers(port), 60), log.read_text()
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _answers(port: int) -> bool:
+    try:
+        return urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).status == 200
+    except OSError:
+        return False

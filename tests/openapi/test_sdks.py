@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
-import subprocess
-import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,37 +28,11 @@ from console.openapi import keys
 from console.openapi.contract import CONTRACT
 from console.openapi.keys import NewSecret
 from tests.backups.world import SOURCE, TARGET, World
-from tests.house.running import soon
 from tests.openapi.conftest import key_of
 from tests.openapi.signing import acs3
 from tests.openapi.test_operations import by_set, wish_for
-from tests.servers import free_port
 
 pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def address(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """gunicorn, as `manage.py web` starts it, with two processes: what must hold over several holds here."""
-    port, log = free_port(), tmp_path_factory.mktemp("web") / "web.log"
-    command = [sys.executable, "manage.py", "web", "--port", str(port), "--processes", "2", "--threads", "2"]
-    with open(log, "wb") as out:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env=os.environ.copy())
-    try:
-        assert soon(lambda: _answers(port), 60), log.read_text()
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _answers(port: int) -> bool:
-    try:
-        return urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).status == 200
-    except OSError:
-        return False
 
 
 # ---- both SDKs behind one face

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.db.models import Q, QuerySet
 
 from backups import policies
 from backups.engines import engine_of
-from backups.models import Instance, Restore
+from backups.models import CopyPolicy, Instance, Restore
 from console.openapi import faults
 from console.openapi.asking import Asked, page_of
 from console.openapi.callers import Caller
@@ -193,10 +194,14 @@ def policy_facts(instance: Instance) -> dict[str, Any]:
     }
     if policy is None:
         return said
-    logs = policy.coverage.filter(content="log").order_by("-began_at").values_list("began_at", flat=True).first()
     return said | {
         "CrossBackupRegion": policy.destination_id,
         "Retention": policy.retention_days,
         "BackupEnabledTime": spelling.second(policy.enabled_at),
-        "LogBackupEnabledTime": spelling.second(logs) if policy.logs_enabled else "",
+        "LogBackupEnabledTime": spelling.second(_logs_since(policy)) if policy.logs_enabled else "",
     }
+
+
+def _logs_since(policy: CopyPolicy) -> datetime | None:
+    logs = policy.coverage.filter(content="log").order_by("-began_at")
+    return logs.values_list("began_at", flat=True).first()

@@ -41,6 +41,7 @@ def main() -> None:
     asked.add_argument("--calls", type=int, default=3000)
     asked.add_argument("--instances", type=int, default=200)
     given = asked.parse_args()
+    os.environ.setdefault("FARSHORE_LOG_LEVEL", "ERROR")  # no broker runs here, and every bell would say so
     with catalogue({}):
         key, code = fill(given.instances)
         with web() as (worker, port):

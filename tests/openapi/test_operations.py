@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from backups import agreements, policies, service_role, windows
 from backups.models import (
@@ -204,6 +206,38 @@ def test_a_policy_is_enabled_changed_and_disabled(ask: Ask, fleet: Fleet) -> Non
     assert (ended["BackupEnabled"], ended["LogBackupEnabled"], ended["Retention"]) == ("Disable", "Disable", 30)
     calls = Event.objects.filter(kind="api.called")
     assert calls.filter(instance=instance, data__code="").count() == 4
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["DescribeCrossRegionBackupDBInstance", "DescribeDBInstances", "DescribeCrossRegionBackups", "DescribeBackups"],
+)
+def test_a_list_costs_the_same_however_long_it_is(client: Client, fleet: Fleet, key: NewSecret, name: str) -> None:
+    instance = fleet.protected("orders", copies=2)
+    wish = {"RegionId": SOURCE} | ({"DBInstanceId": instance.code} if name.endswith("Backups") else {})
+
+    def queries() -> int:
+        call = acs3(key, name, wish)
+        with CaptureQueriesContext(connection) as seen:
+            said(call.send(client))
+        return len(seen)
+
+    queries()
+    few = queries()
+    for n in range(10):
+        fleet.protected(f"more-{n}", copies=1)
+        fleet.copy(fleet.backup(instance, age=timedelta(days=5 + n)), instance.policies.get())
+    assert queries() == few <= 8
+
+
+def test_the_newest_policy_speaks_for_an_instance(ask: Ask, fleet: Fleet) -> None:
+    instance = fleet.protected("orders")
+    CopyPolicy.objects.update(enabled=False, ended_at=fleet.now - timedelta(days=1), end_reason="destination_changed")
+    fleet.policy(instance, FAR, days=9)
+    listed = ask("DescribeCrossRegionBackupDBInstance", {"RegionId": SOURCE})["Items"]["Item"]
+    alone = ask("DescribeInstanceCrossBackupPolicy", {"RegionId": SOURCE, "DBInstanceId": instance.code})
+    for said_ in (*listed, alone):
+        assert (said_["CrossBackupRegion"], said_["Retention"], said_["BackupEnabled"]) == (FAR, 9, "Enable")
 
 
 def test_somebody_elses_acceptance_does_not_count(ask: Ask, fleet: Fleet) -> None:

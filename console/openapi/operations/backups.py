@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Sum
 
 from backups import default_backups, restoring
 from backups.engines import engine_of
@@ -189,7 +189,7 @@ def _logs(caller: Caller, asked: Asked, *, named: bool) -> Answer:
         "PageNumber": page.number,
         "PageRecordCount": len(shown),
         "TotalRecordCount": page.total(len(shown), rows),
-        "TotalFileSize": sum(rows.values_list("size_bytes", flat=True)),
+        "TotalFileSize": int(rows.order_by().aggregate(total=Sum("size_bytes"))["total"] or 0),
     }
 
 

@@ -12,7 +12,7 @@ from console.openapi import faults
 from console.openapi.asking import Asked, page_of
 from console.openapi.callers import Caller
 from console.openapi.faults import Fault
-from console.openapi.operations.instances import in_region, policy_facts
+from console.openapi.operations.instances import in_region, policies_of, policy_facts
 from console.openapi.operations.table import Answer, operation
 from console.widgets.instance_lists import backed_up
 
@@ -38,9 +38,10 @@ def describe_cross_region_backup_db_instance(caller: Caller, asked: Asked) -> An
     if code := asked.text("DBInstanceId"):
         rows = rows.filter(pk=caller.instance(code).pk)
     shown = list(rows[page.rows])
+    known = policies_of(shown)
     return {
         "RegionId": region.pk,
-        "Items": {"Item": [policy_facts(instance) for instance in shown]},
+        "Items": {"Item": [policy_facts(instance, known.get(instance.pk)) for instance in shown]},
         "PageNumber": page.number,
         "PageSize": page.size,
         "ItemsNumbers": len(shown),
@@ -51,7 +52,7 @@ def describe_cross_region_backup_db_instance(caller: Caller, asked: Asked) -> An
 @operation("DescribeInstanceCrossBackupPolicy")
 def describe_instance_cross_backup_policy(caller: Caller, asked: Asked) -> Answer:
     instance = in_region(caller, asked)
-    return policy_facts(instance) | {"RegionId": instance.region_id}
+    return policy_facts(instance, policies.latest_policy(instance)) | {"RegionId": instance.region_id}
 
 
 @operation("ModifyInstanceCrossBackupPolicy", changes=True)
@@ -61,7 +62,7 @@ def modify_instance_cross_backup_policy(caller: Caller, asked: Asked) -> Answer:
     if not any(name in asked.given for name in CHANGEABLE):
         raise Fault("ParameterLeastAssociate", 400, f"At least one is needed of {', '.join(CHANGEABLE)}.")
     policies.apply(instance, _wanted(instance, asked), caller.by, standing_of=caller.by)
-    said = policy_facts(instance)
+    said = policy_facts(instance, policies.latest_policy(instance))
     return {name: said[name] for name in ECHOED if name in said} | {"RegionId": instance.region_id}
 
 

@@ -26,41 +26,58 @@ def request_of(operation: str) -> Fields:
     return CONTRACT[operation]["req"]
 
 
-def fit(operation: str, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the answer with every declared field; raises ContractBroken."""
-    return _object(CONTRACT[operation]["resp"], answer, operation)
+class Shape:
+    """What an object is declared to hold; an answer costs as much to fit as it says, not as much as is declared."""
+
+    def __init__(self, fields: Fields) -> None:
+        self.plain = {name: PLAIN[one["type"]] for name, one in fields.items() if one["type"] in PLAIN}
+        self.nested = {name: Nested(one) for name, one in fields.items() if one["type"] not in PLAIN}
+        self.empty = {name: EMPTY.get(one["type"]) for name, one in fields.items()}
+
+    def fit(self, said: Any, where: str) -> dict[str, Any]:
+        if not isinstance(said, Mapping):
+            raise ContractBroken(f"{where} is an object, not {type(said).__name__}")
+        found = self.empty.copy()
+        for name, value in said.items():
+            kind = self.plain.get(name)
+            if kind is None and name not in self.nested:
+                raise ContractBroken(f"{where} has no {name}")
+            if kind is not None and value is not None:
+                found[name] = _plain(kind, value, where, name)
+        for name, nested in self.nested.items():
+            found[name] = nested.fit(said.get(name), f"{where}.{name}")
+        return found
 
 
-def _object(fields: Fields, said: Any, where: str) -> dict[str, Any]:
-    if not isinstance(said, Mapping):
-        raise ContractBroken(f"{where} is an object, not {type(said).__name__}")
-    if unknown := set(said) - set(fields):
-        raise ContractBroken(f"{where} has no {', '.join(sorted(unknown))}")
-    return {name: _value(declared, said.get(name), f"{where}.{name}") for name, declared in fields.items()}
+class Nested:
+    """An object inside another, or a list; what is not said is empty, never null."""
+
+    def __init__(self, declared: Mapping[str, Any]) -> None:
+        self.is_object = declared["type"] == "object"
+        self.item = str if declared["type"] == "array<string>" else None
+        self.shape = Shape(declared["fields"]) if "fields" in declared else None
+
+    def fit(self, said: Any, where: str) -> Any:
+        if self.is_object and self.shape:
+            return self.shape.fit({} if said is None else said, where)
+        if said is None:
+            return []
+        if not isinstance(said, list):
+            raise ContractBroken(f"{where} is a list, not {type(said).__name__}")
+        if self.shape:
+            return [self.shape.fit(one, where) for one in said]
+        return [_plain(self.item, one, where, "item") for one in said] if self.item else said
 
 
-def _value(declared: Mapping[str, Any], said: Any, where: str) -> Any:
-    kind = declared["type"]
-    if kind in PLAIN:
-        return _plain(kind, said, where)
-    if kind == "object":
-        return _object(declared["fields"], {} if said is None else said, where)
-    return _array(declared, [] if said is None else said, where)
-
-
-def _plain(kind: str, said: Any, where: str) -> Any:
-    if said is None:
-        return EMPTY[kind]
-    if type(said) is not PLAIN[kind]:
-        raise ContractBroken(f"{where} is a {kind}, not {type(said).__name__}")
+def _plain(kind: type, said: Any, where: str, name: str) -> Any:
+    if type(said) is not kind:
+        raise ContractBroken(f"{where}.{name} is a {kind.__name__}, not {type(said).__name__}")
     return said
 
 
-def _array(declared: Mapping[str, Any], said: Any, where: str) -> list[Any]:
-    if not isinstance(said, list):
-        raise ContractBroken(f"{where} is a list, not {type(said).__name__}")
-    if declared["type"] == "array<string>":
-        return [_plain("str", one, where) for one in said]
-    if "fields" not in declared:
-        return said
-    return [_object(declared["fields"], one, where) for one in said]
+ANSWERS = {operation: Shape(declared["resp"]) for operation, declared in CONTRACT.items()}
+
+
+def fit(operation: str, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the answer with every declared field; raises ContractBroken."""
+    return ANSWERS[operation].fit(answer, operation)

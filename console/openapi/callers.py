@@ -275,7 +275,7 @@ class Caller:
         return found if self.only is None else found.filter(pk__in=self.only)
 
     def instances(self) -> QuerySet[Instance]:
-        return Instance.objects.filter(group__in=self.groups()).select_related("region", "group")
+        return Instance.objects.filter(group__in=self.groups())
 
     def instance(self, code: str, *roles: str) -> Instance:
         """Return the instance; raises Fault when it is not there for this caller, and when a role is missing."""

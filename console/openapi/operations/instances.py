@@ -32,7 +32,7 @@ COMING = {
 @operation("DescribeDBInstances")
 def describe_db_instances(caller: Caller, asked: Asked) -> Answer:
     page = page_of(asked, any_size=True)
-    here = caller.instances().living().filter(region=asked.text("RegionId")).select_related(None)
+    here = caller.instances().living().filter(region=asked.text("RegionId"))
     rows = _narrowed(here, asked).order_by("name", "pk")
     shown = list(rows[page.rows])
     if not shown:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from regions.refusals import Refusal
 
@@ -47,7 +47,15 @@ WIRE_CODES: dict[str, tuple[str, int]] = {
 }
 
 
+# What a person is told to do in a dialog, and a program cannot.
+REMEDIES = {
+    "AgreementNotAccepted": "The key's owner gives a standing acceptance for these regions on the agreement's page"
+    " (/backups/agreement/), then this call is made again.",
+}
+
+
 def of_refusal(refusal: Refusal) -> Fault:
+    refusal = replace(refusal, remedy=REMEDIES.get(refusal.code, refusal.remedy))
     code, status = WIRE_CODES.get(refusal.code, (refusal.code, 400))
     return Fault(code, status, str(refusal), refusal.remedy)
 
@@ -55,7 +63,8 @@ def of_refusal(refusal: Refusal) -> Fault:
 def of_refusals(refusals: Sequence[Refusal]) -> Fault:
     """The first one says the code; the message holds them all."""
     first = of_refusal(refusals[0])
-    return Fault(first.code, first.status, " ".join(str(one) for one in refusals), first.remedy)
+    message = " ".join(of_refusal(one).message for one in refusals)
+    return Fault(first.code, first.status, message, first.remedy)
 
 
 def missing(parameter: str) -> Fault:

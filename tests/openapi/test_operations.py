@@ -183,7 +183,7 @@ def test_a_policy_is_enabled_changed_and_disabled(ask: Ask, fleet: Fleet) -> Non
     assert ask(modify, where)["Code"] == "ParameterLeastAssociate"
     wish = where | {"BackupEnabled": 1, "CrossBackupRegion": TARGET}
     refused = ask(modify, wish)
-    assert refused["Code"] == "AgreementNotAccepted" and "accepted" in refused["Message"]
+    assert refused["Code"] == "AgreementNotAccepted" and "gives a standing acceptance" in refused["Message"]
     assert not policies.enabled_policy(instance)
 
     agreements.accept_standing(fleet.group, "mainland", "mainland", policies.By(fleet.user))

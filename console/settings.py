@@ -33,6 +33,8 @@ DOWNLOAD_LINK_SECONDS = variables.number("DOWNLOAD_LINK_SECONDS", 900, least=60,
 DOWNLOADS_AT_ONCE = variables.number("DOWNLOADS_AT_ONCE", 8, least=1, most=256)  # per web process, beside its pages
 ACCEL = variables.folder_and_location("FARSHORE_ACCEL")  # what a proxy hands out by X-Accel-Redirect
 GB = 2**30
+API_CALLS_PER_MINUTE = variables.number("API_CALLS_PER_MINUTE", 3000, least=1, most=10_000_000)  # of one access key
+METRICS_TOKEN = variables.text("METRICS_TOKEN")  # who reads /metrics brings it; without it there are none
 FREE_DOWNLOAD_GB = variables.number("FREE_DOWNLOAD_GB", 500, least=0)  # per instance and UTC month
 STATEMENT_CLOSES_HOURS = variables.number("STATEMENT_CLOSES_HOURS", 6, least=1, most=240)  # after the month's end
 ALERT_RECIPIENTS = variables.words("FARSHORE_ALERT_RECIPIENTS")
@@ -79,6 +81,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "console.headers.StrictHeaders",
+    "console.openapi.door.Door",  # before all of Django's: no signed call meets CSRF, redirects or host checks
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -126,7 +129,7 @@ SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 X_FRAME_OPTIONS = "DENY"
 if IS_HTTPS:
     SECURE_SSL_REDIRECT = True
-    SECURE_REDIRECT_EXEMPT = [r"^health$"]
+    SECURE_REDIRECT_EXEMPT = [r"^(health|healthz|readyz|metrics)$"]
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_HSTS_SECONDS = 365 * 86_400
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True

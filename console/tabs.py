@@ -15,6 +15,7 @@ ADDRESSES = {
     "backup_settings": "backups/settings/",
     "restores": "backups/restores/",
     "agreement": "backups/agreement/",
+    "openapi": "access-keys/",
 }
 
 

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.contrib.auth.decorators import login_not_required
-from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 from django.views.i18n import set_language
 
+from console import health, metrics
 from console.tabs import address_of, has_addresses, tabs
 
-
-@login_not_required
-def health(request: HttpRequest) -> HttpResponse:
-    """Say that the web answers; it asks nothing of the database, so a monitor cannot wear it out."""
-    return HttpResponse("ok\n", content_type="text/plain")
-
-
 urlpatterns = [
-    path("health", health, name="health"),
+    path("health", health.alive, name="health"),
+    path("healthz", health.alive, name="healthz"),
+    path("readyz", health.ready, name="readyz"),
+    path("metrics", metrics.metrics, name="metrics"),
     path("accounts/", include("allauth.urls")),
     path("admin/", admin.site.urls),
     path("i18n/setlang/", login_not_required(set_language), name="set_language"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -17,9 +19,17 @@ def program(name: str) -> str | None:
 def needs(*names: str) -> None:
     """Skip the test, by name, when a program is not on this machine; fail under FARSHORE_REQUIRE=all."""
     missing = [name for name in names if not program(name)]
-    if not missing:
-        return
-    reason = f"needs {', '.join(missing)}"
+    if missing:
+        _miss(f"needs {', '.join(missing)}")
+
+
+def needs_in(folder: Path, what: str) -> None:
+    """The same for what is installed into a folder."""
+    if not folder.exists():
+        _miss(f"needs {what}")
+
+
+def _miss(reason: str) -> NoReturn:
     if os.environ.get("FARSHORE_REQUIRE") == "all":
         pytest.fail(f"{reason}, and FARSHORE_REQUIRE=all", pytrace=False)
     pytest.skip(reason)

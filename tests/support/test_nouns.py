@@ -42,7 +42,11 @@ from tests.billing.facts import START, backup_of, copy_of, instance_in, policy_o
 
 pytestmark = pytest.mark.django_db
 
-NOUNS = [model for app in ("regions", "backups", "billing") for model in apps.get_app_config(app).get_models()]
+NOUNS = [
+    model
+    for app in ("regions", "backups", "billing", "console_openapi")
+    for model in apps.get_app_config(app).get_models()
+]
 FACTS = [
     "event",
     "seal",
@@ -83,6 +87,10 @@ FACTS = [
     "statementline",
     "planuse",
     "budget",
+    "accesskey",
+    "callcount",
+    "clienttoken",
+    "usednonce",
 ]
 
 

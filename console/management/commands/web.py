@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from gunicorn.app.base import BaseApplication
 
+from console.openapi import before
 from console.runtime import variables
 
 
@@ -44,6 +45,7 @@ class Command(BaseCommand):
             "worker_class": "gthread",
             "workers": processes,
             "threads": threads + settings.DOWNLOADS_AT_ONCE,  # so that downloads never take the pages' threads
+            "limit_request_line": 8190,  # the most there is: an old SDK's call is one long line
             "preload_app": True,
             "graceful_timeout": 5,
             "timeout": 60,
@@ -54,4 +56,5 @@ class Command(BaseCommand):
             "control_socket_disable": True,
             "logconfig_dict": settings.LOGGING,
         }
+        before.answer_in_envelopes()
         Console(chosen).run()

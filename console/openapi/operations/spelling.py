@@ -1,0 +1,43 @@
+"""How the vendor's programs spell what we know: times, states, engines, switches."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from backups.engines import engine_of
+from backups.models import BackupMethod, BillingMethod, Edition, Family, Instance, Kind
+
+SWITCH = {True: "Enable", False: "Disable"}
+DATA_TYPES = {Kind.FULL: "F", Kind.DIFFERENTIAL: "I"}
+LONG_TYPES = {Kind.FULL: "FullBackup", Kind.DIFFERENTIAL: "IncrementalBackup"}
+METHODS = {BackupMethod.PHYSICAL: "P", BackupMethod.LOGICAL: "L", BackupMethod.SNAPSHOT: "S"}
+LONG_METHODS = {BackupMethod.PHYSICAL: "Physical", BackupMethod.LOGICAL: "Logical", BackupMethod.SNAPSHOT: "Snapshot"}
+CATEGORIES = {Edition.BASIC: "Basic", Edition.HIGH_AVAILABILITY: "HighAvailability", Edition.CLUSTER: "cluster"}
+PAYMENT = {BillingMethod.SUBSCRIPTION: "Prepaid", BillingMethod.PAY_AS_YOU_GO: "Postpaid"}
+FAMILIES = {Family.GENERAL_PURPOSE: "x", Family.DEDICATED: "d", Family.SHARED: "s"}
+GOOD, FAILED = 0, 1  # BackupSetStatus
+WHOLE_INSTANCE, ONE_DATABASE = 0, 1  # BackupSetScale
+
+
+def second(at: datetime | None) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if at else ""
+
+
+def epoch(at: datetime | None) -> int:
+    return int(at.timestamp()) if at else 0
+
+
+def engine(of: Instance) -> str:
+    return engine_of(of.engine).capabilities.label.replace(" ", "")
+
+
+def status(of: Instance) -> str:
+    return "Released" if of.released else "Running"
+
+
+def payment(of: Instance) -> str:
+    return PAYMENT.get(of.billing_method, "Serverless")
+
+
+def scale(of: Instance) -> int:
+    return ONE_DATABASE if engine_of(of.engine).capabilities.per_database else WHOLE_INSTANCE

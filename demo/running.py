@@ -29,23 +29,25 @@ def run(data: Path, stop: Event) -> None:
     with only_one(data / "demo"):
         fleet.prepare(data)
         by, shop, jobs = fleet.administrator(), Shop(data), Jobs(data / "demo", stop)
-        treasury, landing = (DemoServer(role, data) for role in (sqlserver_server.TREASURY, sqlserver_server.LANDING))
+        treasury = DemoServer(sqlserver_server.TREASURY, data)
+        landings = {region: DemoServer(role, data) for region, role in sqlserver_server.LANDINGS.items()}
         writing = Thread(target=jobs.run, name="sqlserver-jobs")
         try:
             shop.start()
-            treasury.start()
-            landing.start()
+            for server in (treasury, *landings.values()):
+                server.start()
             writing.start()
             shop.join(by)
             treasury.join(cast.TREASURY, by)
-            landing.serve_restores(cast.SHANGHAI, by)
-            live(shop, (treasury, landing), by, stop)
+            for region, landing in landings.items():
+                landing.serve_restores(region, by)
+            live(shop, (treasury, *landings.values()), by, stop)
         finally:
             stop.set()
             if writing.ident:
                 writing.join()
-            landing.stop()
-            treasury.stop()
+            for server in (treasury, *landings.values()):
+                server.stop()
             shop.stop()
 
 

@@ -17,7 +17,7 @@ from backups.events import By
 from backups.models import Instance, LandingServer, ResourceGroup
 from console.runtime import ports
 from console.runtime.places import write_private
-from demo import fleet
+from demo import cast, fleet
 from demo.cast import Actor
 from demo.tds.machine import SIMPLE, Job, Principal, SimulatedMachine
 from demo.tds.remembering import keep, recall
@@ -49,7 +49,7 @@ class Role:
         return f"\\\\{self.server}\\backup"
 
 
-LANDING = Role("shanghai")
+LANDINGS = {cast.SHANGHAI: Role("shanghai"), cast.HANGZHOU: Role("hangzhou"), cast.SINGAPORE: Role("singapore")}
 TREASURY = Role("treasury", {"Treasury": 6, "Payroll": 2, "Sessions": 1}, simple=("Sessions",))
 
 

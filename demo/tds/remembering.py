@@ -14,9 +14,11 @@ OF_THIS_PROCESS = ("lock", "sessions", "shares", "buckets")
 
 
 def keep(machine: SimulatedMachine, path: Path) -> None:
-    """Write down what the machine is, in one step; the file is as private as its folder."""
+    """Write down what the machine is where it has changed, in one step; the file is as private as its folder."""
     with machine.lock:
         kept = pickle.dumps({name: value for name, value in vars(machine).items() if name not in OF_THIS_PROCESS})
+    if path.exists() and path.read_bytes() == kept:
+        return
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(kept)

@@ -92,7 +92,7 @@ def test_it_joins_the_fleet_once_and_its_backups_cross_with_their_logs(
     assert instance.scripts.get().names["job"] == ["Nightly treasury report"]
     assert instance.engine_version.startswith("15.0") and not list(demo.share_folder.glob("*.bak"))
 
-    rehearse(instance, DemoServer(sqlserver_server.LANDING, tmp_path), by)
+    rehearse(instance, DemoServer(sqlserver_server.LANDINGS[cast.SHANGHAI], tmp_path), by)
 
 
 def rehearse(instance: Instance, landing: DemoServer, by: By) -> None:

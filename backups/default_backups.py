@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Greatest
 
@@ -354,6 +354,10 @@ def take(job: BackupJob) -> BackupSet | None:
         return None
     except (Refusal, StorageError) as error:
         fail(job, str(error))
+        return None
+    except (DataError, ValueError):  # a NUL in a name, a size beyond every disk: it is tried again, and not for ever
+        log.exception("backup not storable", extra={"job": job.pk})
+        fail(job, "What the backup says of itself cannot be written down; see the worker's log.")
         return None
     finally:
         beat.end()

@@ -23,6 +23,7 @@ from backups import (
     watch,
 )
 from backups.engines import facts
+from backups.events import FARSHORE
 from backups.models import (
     Alert,
     BackupFile,
@@ -579,3 +580,16 @@ def test_a_mark_that_somebody_made_a_link_is_not_written_through(sql: Fixture, i
         shares.mark(instance)
     default_backups.ask(instance, default_backups.FARSHORE, database="Orders")
     assert take_all() == [] and elsewhere.read_text() == "theirs" and sql.machine.history == []
+
+
+def test_what_cannot_be_written_down_fails_its_job_and_stays_in_the_share(
+    sql: Fixture, instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_all()
+    columns = default_backups.columns_of
+    monkeypatch.setattr(default_backups, "columns_of", lambda facts: columns(facts) | {"server": "SQL\0SIM"})
+    default_backups.ask(instance, FARSHORE, database="Orders")
+    assert take_all() == []
+    job = BackupJob.objects.latest("pk")
+    assert (job.state, "cannot be written down" in job.error) == (BackupJob.State.QUEUED, True)
+    assert len(sql.names()) == 1, "nothing is lost: whoever looks finds the file"

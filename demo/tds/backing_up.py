@@ -4,7 +4,8 @@
     [WITH option [, option]…]
 
 Options: CHECKSUM, NO_CHECKSUM, COMPRESSION, NO_COMPRESSION, COPY_ONLY, DIFFERENTIAL, FORMAT, NOFORMAT, INIT, NOINIT,
-SKIP, NOSKIP, STATS [= n], MAXTRANSFERSIZE = n, NAME = 'text', DESCRIPTION = 'text'. A path 'NUL' writes nothing, as on
+SKIP, NOSKIP, STATS [= n], MAXTRANSFERSIZE = n, NAME = 'text', DESCRIPTION = 'text',
+BACKUP_OPTIONS = '{"s3": {"region": "…"}}'. A path 'NUL' writes nothing, as on
 a real server; addresses are `to_url`'s.
 """
 
@@ -48,6 +49,7 @@ class Order:
     name: str = ""
     is_to_url: bool = False
     part_bytes: int = to_url.USUAL_PART
+    region: str = ""
 
     @property
     def statement(self) -> str:
@@ -102,6 +104,8 @@ def _read_option(order: Order, sentence: Sentence, parameters: Mapping[str, Any]
         order.name = read_text(sentence, parameters)
     elif sentence.skips("DESCRIPTION", "="):
         read_text(sentence, parameters)
+    elif sentence.skips("BACKUP_OPTIONS", "="):
+        order.region = to_url.region_in(read_text(sentence, parameters))
     elif sentence.next.plain in FLAGS:
         order.flags.add(sentence.take().plain)
     else:

@@ -55,6 +55,7 @@ def plant(window: str) -> None:
     from backups.engines import postgresql
     from backups.engines.postgresql import feeding, unpacking
     from backups.engines.postgresql import restoring as engine
+    from backups.engines.sqlserver import to_url, watching
     from backups.restoring import holding, places, replacing
     from regions.storage.filesystem import FolderStorage
 
@@ -70,6 +71,9 @@ def plant(window: str) -> None:
         "deleted, no row": lambda: before(purging, "_finish"),
         "backup sent, not recorded": lambda: before(default_backups, "_record"),
         "backup half sent": lambda: after(default_backups, "_keep", 3),
+        "server still writes": lambda: after(watching.Running, "join"),
+        "key journaled": lambda: before(to_url, "let_write"),
+        "server has ended it, nobody looked": lambda: after(to_url, "let_write"),
         "log journaled, not stored": lambda: before(log_delivery, "_upload"),
         "log stored, not recorded": lambda: before(log_delivery, "_record"),
         "log recorded, not told": lambda: after(log_delivery, "_record"),

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from django.db.models import Q, QuerySet
 
-from backups import presence
+from backups import layout, presence
 from backups.models import BackupJob, Copy, CopyState, Transfer
 from regions import clock
 from regions.models import Installation, Store
@@ -95,7 +95,11 @@ def sweep_orphans(region_id: str) -> int:
 
 def _is_wanted(store: Store, key: str) -> bool:
     under_way = Transfer.objects.filter(Q(state__in=Transfer.UNDER_WAY), store=store, key=key)
-    return under_way.exists() or BackupJob.objects.filter(state__in=BackupJob.ACTIVE, attempt_key=key).exists()
+    return under_way.exists() or _is_under_way(key)
+
+
+def _is_under_way(key: str) -> bool:
+    return BackupJob.objects.filter(state__in=BackupJob.ACTIVE, attempt_key=layout.journaled(key)).exists()
 
 
 def regions_to_clean() -> list[str]:

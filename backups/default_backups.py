@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -20,6 +20,7 @@ from django.db.models.functions import Greatest
 
 from backups import (
     bell,
+    buckets,
     cleaning,
     events,
     incrementals,
@@ -52,7 +53,7 @@ from backups.models import (
 from regions import clock
 from regions.models import Store
 from regions.refusals import Refusal
-from regions.storage import ObjectInfo, PartReceipt, StorageError, mover, streams
+from regions.storage import ObjectInfo, PartReceipt, Storage, StorageError, mover, streams
 from regions.stores import store_of
 
 log = logging.getLogger(__name__)
@@ -67,12 +68,14 @@ State = BackupJob.State
 def can_take(instance: Instance) -> bool:
     """Whether Farshore itself can back this instance up now.
 
-    Where the server writes into a share, out of turn also what somebody else's job backs up otherwise (R-6.2b).
+    Where the server writes its backups itself, out of turn also what somebody else's job backs up otherwise (R-6.2b).
     """
     engine = engine_of(instance.engine)
     if instance.released or not engine.capabilities.takes_backups:
         return False
-    return shares.is_known(instance) if shares.is_needed(instance) else instance.arrival == Arrival.TAKEN
+    if not shares.is_needed(instance):
+        return instance.arrival == Arrival.TAKEN
+    return shares.is_known(instance) or buckets.is_known(instance)
 
 
 def is_in_turn(instance: Instance) -> bool:
@@ -126,6 +129,8 @@ def ask(
 
 
 def _not_taken(instance: Instance) -> Refusal:
+    if refusal := buckets.why_not(instance):
+        return refusal
     if shares.is_needed(instance) and instance.arrival == Arrival.TAKEN:
         return Refusal(
             "ShareMissing",
@@ -258,7 +263,8 @@ def ask_logs_by_timetable(limit: int = 1000) -> int:
 
 def _ask_for_each(job: BackupJob) -> None:
     """Look at the server's databases, and ask for a backup of each that can be backed up; that ends the job."""
-    shares.require_mounted(job.instance)
+    if shares.is_known(job.instance):
+        shares.require_mounted(job.instance)
     wanted = per_database.wanted(job)
     with transaction.atomic():
         for database, kind in wanted:
@@ -384,10 +390,39 @@ def _become_full(job: BackupJob, note: str) -> None:
 
 
 def _attempt(job: BackupJob, beat: Heartbeat, note: str = "") -> BackupSet:
-    take_it = _prepared(job)
+    """Carry on what a server had written for an earlier attempt; where there is nothing, take what is asked for."""
     store = store_of(job.instance.region_id)
     storage = store.open()
     presence.require_ours(store, storage)
+    if shares.is_needed(job.instance) and (found := buckets.carried_on(job, store, storage, renew=partial(_keep, job))):
+        return _kept(job, store, found, note)
+    if shares.is_needed(job.instance) and not shares.is_known(job.instance):
+        return _kept(job, store, _written(job, store, storage, beat), note)
+    return _carried(job, store, storage, beat, note)
+
+
+def _written(job: BackupJob, store: Store, storage: Storage, beat: Heartbeat) -> buckets.Found:
+    """Let the server write into the store by itself."""
+    if not can_take(job.instance):
+        raise _not_taken(job.instance)
+    where = _reach(job)
+    if job.attempt_key:  # of the days when the bytes went through a worker
+        cleaning.remove_attempt(storage, job.attempt_key)
+    return buckets.take(job, where, store, storage, journal=partial(_keep, job), stop=beat.lost.is_set)
+
+
+def _kept(job: BackupJob, store: Store, found: buckets.Found, note: str) -> BackupSet:
+    _keep(job)
+    taken = replace(found.taken, notes=tuple(filter(None, [*found.taken.notes, note])))
+    first, *more = found.stored
+    recorded = _record(job, store, first, taken, [], "", more)
+    if recorded.kind == Kind.FULL:
+        server_scripts.record_if_due(job.instance)
+    return recorded
+
+
+def _carried(job: BackupJob, store: Store, storage: Storage, beat: Heartbeat, note: str) -> BackupSet:
+    take_it = _prepared(job)
     if job.attempt_key:
         cleaning.remove_attempt(storage, job.attempt_key)
     job.attempt_key = layout.default_backup_key(job)
@@ -455,24 +490,38 @@ def _keep(job: BackupJob, **changes: Any) -> None:
 
 
 def _record(
-    job: BackupJob, store: Store, stored: ObjectInfo, taken: TakenSet, parts: list[mover.Part], flat: str
+    job: BackupJob,
+    store: Store,
+    stored: ObjectInfo,
+    taken: TakenSet,
+    parts: list[mover.Part],
+    flat: str,
+    more: Sequence[ObjectInfo] = (),
 ) -> BackupSet:
-    """Write the fact: file, set, finished job, in one transaction under the fence."""
+    """Write the fact: file, set, finished job, in one transaction under the fence.
+
+    `more`: the files behind the first, of a set that has several. What a server wrote by itself has no parts of ours.
+    """
+    objects = (stored, *more)
+    size = sum(one.size for one in objects)
     with transaction.atomic():
         if taken.facts.base_guid:  # a set before its instance, as weighing does
             incrementals.require_base(job.instance, taken.facts.base_guid)
-        size = Greatest(F("data_bytes"), stored.size)
-        Instance.objects.filter(pk=job.instance_id).update(data_bytes=size)  # before the job, as everybody locks it
+        most = Greatest(F("data_bytes"), size)
+        Instance.objects.filter(pk=job.instance_id).update(data_bytes=most)  # before the job, as everybody locks it
         is_done = taken.shared is None or shares.fits(job, taken.shared)
         at = _finish(job) if is_done else _begin_again(job)
         found = _new_set(job, taken, at)
-        integrity = _integrity(taken, parts, flat)
-        SetFile.objects.create(set=found, file=_new_file(job, store, stored, integrity, at))
+        integrity = _integrity(taken, parts, flat) if parts else {}
+        for sequence, one in enumerate(objects, 1):
+            file = _new_file(job, store, one, integrity, at)
+            SetFile.objects.create(set=found, file=file, family_sequence=sequence)
+        buckets.settle(stored.key)
         if is_done:
             BackupJob.objects.filter(pk=job.pk).update(result=found)
         if not _is_of_many(job):
             said = " ".join([f"The backup {found} was taken.", *taken.notes])
-            events.record("backup.taken", said, set=found, job=job.pk, bytes=stored.size)
+            events.record("backup.taken", said, set=found, job=job.pk, bytes=size)
         bell.ring_planning()
         return found
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import transaction
 
-from backups import bell, discovery, events, reaching, secondaries, shares, standings
+from backups import bell, buckets, discovery, events, reaching, secondaries, shares, standings
 from backups.engines import engine_of
 from backups.engines.facts import ServerFacts
 from backups.events import By
@@ -42,6 +42,8 @@ def reach(instance: Instance) -> ServerFacts:
     if ask is None:
         raise Refusal("EngineNotReached", "Farshore cannot connect to this engine yet.", "", "engine")
     found = ask(reaching.connection_of(instance))
+    instance.engine_version = found.version
+    _require_a_place(instance)
     if not instance.secondary_host:
         return found
     try:
@@ -54,11 +56,23 @@ def reach(instance: Instance) -> ServerFacts:
     return replace(found, notes=tuple(dict.fromkeys((*found.notes, *notes))))
 
 
+def _require_a_place(instance: Instance) -> None:
+    """Raise Refusal where the server has nothing to write its backups to: no share, and no store that it can."""
+    is_taken = instance.arrival == Arrival.TAKEN and shares.is_needed(instance)
+    if is_taken and not shares.is_known(instance) and not buckets.is_known(instance):
+        raise buckets.why_not(instance) or Refusal(
+            "ShareMissing",
+            f"{instance.name} has no share, and its server, version {instance.engine_version}, cannot write into the"
+            f" store of {instance.region}.",
+            "Say where the server writes its backups, and under which path that is seen here.",
+            "share_called",
+        )
+
+
 def add(instance: Instance, password: str, by: By) -> Instance:
     """Add an instance after its connection has been tried; raises Refusal, and then nothing is kept."""
     found = probe(instance, password)
     if found is not None:
-        instance.engine_version = instance.engine_version or found.version
         instance.data_bytes = found.data_bytes
     said = standings.ask(instance) if found is not None and standings.are_told(instance) else None
     shares.mark(instance)

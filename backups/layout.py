@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from backups.engines import engine_of
-from backups.engines.facts import LogPiece
+from backups.engines.facts import Attempt, LogPiece
 from backups.models import BackupFile, BackupJob, Copy, Instance, LogStream, Recovery
 from regions.models import Installation
 
@@ -13,6 +15,12 @@ ROOT = "farshore/"
 
 
 STATE, SEALS, SELF = "state", "seals", "self"
+WRITTEN = "written"
+WRITTEN_KEY = re.compile(
+    rf"(?P<stem>{ROOT}v1/[^/]+/(?P<code>[^/]+)/{WRITTEN}/(?P<job>\d+)/(?P<attempt>\d+-\d{{8}}T\d{{6}}Z))"
+    r"\.\d{1,2}of(?P<stripes>\d{1,2})(?P<ending>\.[a-z]+)",
+    re.ASCII,
+)
 
 
 def base() -> str:
@@ -36,6 +44,43 @@ def _attempt(copy: Copy) -> str:
 def default_backup_key(job: BackupJob) -> str:
     ending = engine_of(job.instance.engine).capabilities.endings_by_kind.get(job.kind, ".tar")
     return f"{base()}/{job.instance.code}/default/{job.pk}/{job.fence}{ending}"
+
+
+def written_keys(job: BackupJob, stripes: int) -> tuple[str, ...]:
+    """Return where a server itself writes an attempt at a job, file by file.
+
+    The first of them is what is journaled: it tells the others, the attempt, and what kind it is of.
+    """
+    ending = engine_of(job.instance.engine).capabilities.endings_by_kind[job.kind]
+    attempt = f"{job.fence}-{job.started_at.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    place = f"{base()}/{job.instance.code}/{WRITTEN}/{job.pk}/{attempt}"
+    return tuple(f"{place}.{number}of{stripes}{ending}" for number in range(1, stripes + 1))
+
+
+@dataclass(frozen=True)
+class Written:
+    """What the journaled key of an attempt says that a server itself wrote, or was to write."""
+
+    keys: tuple[str, ...]
+    attempt: Attempt
+    ending: str
+
+    @classmethod
+    def of(cls, key: str) -> Written | None:
+        """Read what `written_keys` wrote; None for a key of another making."""
+        found = WRITTEN_KEY.fullmatch(key)
+        attempt = Attempt.from_name("-".join(found.group("code", "job", "attempt"))) if found else None
+        if not found or not attempt:
+            return None
+        stem, stripes, ending = found.group("stem", "stripes", "ending")
+        keys = tuple(f"{stem}.{number}of{stripes}{ending}" for number in range(1, int(stripes) + 1))
+        return cls(keys, attempt, ending)
+
+
+def journaled(key: str) -> str:
+    """Return the key under which the attempt that an object is of was journaled."""
+    written = Written.of(key)
+    return written.keys[0] if written else key
 
 
 def heads() -> str:

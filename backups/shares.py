@@ -40,7 +40,7 @@ Consume = Callable[[BinaryIO], None]
 
 
 def is_needed(instance: Instance) -> bool:
-    """Whether Farshore takes backups of such an instance through a share only."""
+    """Whether the server of such an instance writes its backups itself: to a share, or where it can to its store."""
     return engine_of(instance.engine).capabilities.writes_to_a_share
 
 
@@ -187,13 +187,13 @@ def _take(job: BackupJob, where: Connection, consume: Consume, *, stop: Callable
         is_known=lambda guid: bool(guid) and known.filter(set_guid=guid).exists(),
         stop=stop,
     )
-    times = _times(job, written, clock.now())
+    times = times_of(job, written, clock.now())
     _require_base(job, share, written)
     _stream(share, written, consume)
     return TakenSet(written.facts, written.notes, times=times, shared=written)
 
 
-def _times(job: BackupJob, written: SharedBackup, at: datetime) -> tuple[datetime, datetime]:
+def times_of(job: BackupJob, written: SharedBackup, at: datetime) -> tuple[datetime, datetime]:
     """When it began and ended. By our own clock, as far as we were there: what an earlier attempt took is no newer
     than its server says, and no older than that attempt."""
     if written.left_by is None:

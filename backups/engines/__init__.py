@@ -56,6 +56,7 @@ class Capabilities:
     version_question: str = "SELECT version()"
     takes_differentials: bool = False  # on what the server itself knows as their base, so that they need no outline
     takes_logs: bool = False  # by backups of the log on a timetable, instead of receiving it
+    writes_to_buckets_since: int = 0  # the first major whose server writes to an S3 bucket by itself, 0: none does
     endings_by_kind: Mapping[str, str] = field(default_factory=dict)  # what the files of its backups end in
 
     @property
@@ -71,6 +72,13 @@ class Capabilities:
     def takes_incrementals_of(self, version: str) -> bool:
         """Whether incrementals can be taken of this version; one that is not known may be new enough."""
         return bool(self.incrementals_since) and (not version or _major(version) >= self.incrementals_since)
+
+    def writes_to_buckets(self, version: str) -> bool:
+        """Whether a server of this version writes to an S3 bucket by itself; one that is not known does not."""
+        return bool(self.writes_to_buckets_since) and self.writes_to_buckets_since <= _major(version) < A_YEAR
+
+
+A_YEAR = 1000  # "2019" is what a version is called, not its number: what it can is known once the server has said it
 
 
 def _major(version: str) -> int:
@@ -107,7 +115,8 @@ class Engine(Protocol):
     `inspect` and `verifier` read found files; `probe`, `take_full` and `take_incremental` (on a Base; it may say
     FullNeeded) talk to a server that is backed up, `inspect_databases` says how each of its databases stands and
     `look_around` what stands beside them (logins, jobs). Where backups are of one database each, `take_database` lets
-    the server write one into a share (a DatabaseOrder, a Share).
+    the server write one into a share (a DatabaseOrder, a Share), `write_database` into a Bucket; `find_written` says
+    what an earlier attempt at that came to.
     `receive_logs` works until it is stopped, `forget_receiver` ends what the server keeps for it and `receiver_lag`
     says how many bytes that is. `restore`, `start_again`, `discard` make and unmake a restored server, of the versions
     that `startable_versions` names ("17" is every 17.x); `take_over` starts one at the address that was another's, from
@@ -158,6 +167,12 @@ class Engine(Protocol):
 
     @property
     def take_database(self) -> Callable[..., SharedBackup] | None: ...
+
+    @property
+    def write_database(self) -> Callable[..., SharedBackup] | None: ...
+
+    @property
+    def find_written(self) -> Callable[..., SharedBackup | None] | None: ...
 
     @property
     def receive_logs(self) -> Callable[..., Any] | None: ...
@@ -267,6 +282,14 @@ class EnginePackage:
         return self._verb("take_database")
 
     @property
+    def write_database(self) -> Callable[..., SharedBackup] | None:
+        return self._verb("write_database")
+
+    @property
+    def find_written(self) -> Callable[..., SharedBackup | None] | None:
+        return self._verb("find_written")
+
+    @property
     def receive_logs(self) -> Callable[..., Any] | None:
         return self._verb("receive_logs")
 
@@ -352,6 +375,7 @@ _SQLSERVER = Capabilities(
     version_question="SELECT @@VERSION",
     takes_differentials=True,
     takes_logs=True,
+    writes_to_buckets_since=16,  # 2022
     endings_by_kind=MappingProxyType({Kind.FULL: ".bak", Kind.DIFFERENTIAL: ".dif", Kind.LOG: ".trn"}),
 )
 

@@ -318,6 +318,26 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Bucket:
+    """A bucket that a server writes to by itself, and calls `address` (s3://host:port/bucket), opened by a key.
+
+    `look(key)` gives one object as it is now, to read, and its size; None where there is none. It raises when the
+    store cannot say. `prefix` is what the server writes in front of a key.
+    """
+
+    address: str
+    key_id: str
+    secret: str = field(repr=False)
+    look: Callable[[str], tuple[ReadAt, int] | None] = field(repr=False)
+    prefix: str = ""
+    region: str = ""
+
+    def device(self, key: str) -> str:
+        """What the server calls an object in it."""
+        return f"{self.address}/{self.prefix}{key}"
+
+
+@dataclass(frozen=True)
 class Attempt:
     """Whose attempt a backup on a share is: its set and its files carry this in their names, so that it is found again.
 
@@ -368,7 +388,8 @@ class DatabaseOrder:
 
 @dataclass(frozen=True)
 class SharedBackup:
-    """A backup that the server wrote whole: its facts, the names of its files in the share's folder, stripe by stripe.
+    """A backup that the server wrote whole: its facts, the names of its files in the share's folder, stripe by stripe;
+    in a bucket, their keys.
 
     `notes` are sentences worth showing beside it. `left_by`: the earlier attempt that it was taken by, None for one
     taken just now.

@@ -204,11 +204,13 @@ class InstanceForm(forms.ModelForm):
             self.add_error("full_every_days", words)
 
     def _check_share(self, said: dict[str, Any]) -> None:
-        """Where the server writes its backups to a share, it has two names; elsewhere there is none."""
+        """A share has two names. Where there may be none, since newer servers write into an S3 store by themselves, the
+        server says whether it can."""
         able = engine_of(said["engine"]).capabilities
         named = [said.get(name) for name in ("share_called", "share_folder")]
         if able.writes_to_a_share:
-            if any(named) or said["arrival"] == Arrival.TAKEN:
+            is_taken = said["arrival"] == Arrival.TAKEN
+            if any(named) or (is_taken and not able.writes_to_buckets_since):
                 self._require_share(said)
         elif any(named):
             words = gettext("Backups of %(engine)s come over the connection: leave the share empty.")

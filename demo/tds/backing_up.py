@@ -5,8 +5,8 @@
 
 Options: CHECKSUM, NO_CHECKSUM, COMPRESSION, NO_COMPRESSION, COPY_ONLY, DIFFERENTIAL, FORMAT, NOFORMAT, INIT, NOINIT,
 SKIP, NOSKIP, STATS [= n], MAXTRANSFERSIZE = n, NAME = 'text', DESCRIPTION = 'text',
-ENCRYPTION (ALGORITHM = name, SERVER CERTIFICATE = name). A path 'NUL' writes nothing, as on a real server; addresses
-are `to_url`'s.
+ENCRYPTION (ALGORITHM = name, SERVER CERTIFICATE = name), BACKUP_OPTIONS = '{"s3": {"region": "…"}}'. A path 'NUL'
+writes nothing, as on a real server; addresses are `to_url`'s.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Order:
     is_to_url: bool = False
     part_bytes: int = to_url.USUAL_PART
     certificate: str = ""
+    region: str = ""
 
     @property
     def statement(self) -> str:
@@ -110,6 +111,8 @@ def _read_option(order: Order, sentence: Sentence, parameters: Mapping[str, Any]
         sentence.must(",", "SERVER", "CERTIFICATE", "=")
         order.certificate = sentence.name()
         sentence.must(")")
+    elif sentence.skips("BACKUP_OPTIONS", "="):
+        order.region = to_url.region_in(read_text(sentence, parameters))
     elif sentence.next.plain in FLAGS:
         order.flags.add(sentence.take().plain)
     else:

@@ -64,6 +64,7 @@ FILES = _columns("database_id int, file_id int, name name, physical_name path, t
 VOLUMES = _columns("database_id int, file_id int, volume_mount_point path, available_bytes big")
 CERTIFICATES = _columns("name name, certificate_id int, thumbprint print")
 KEYS_OF_MASTER = ("sys.certificates", "sys.asymmetric_keys")
+CREDENTIALS = _columns("credential_id int, name path, credential_identity name")
 RECOVERY = _columns("database_id int, family_guid guid, recovery_fork_guid guid, last_log_backup_lsn lsn")
 KEYS = _columns("database_id int, encryption_state int, encryptor_thumbprint print")
 REPLICAS = _columns("database_id int, group_id guid, is_local bit, is_primary_replica bit")
@@ -98,6 +99,8 @@ class Tables:
         columns, rows = found
         if name in KEYS_OF_MASTER and not (self.session.account.sees_keys or self.session.account.is_sysadmin):
             return Table(columns, lambda: [])  # as of all metadata that one may not see
+        if name == "sys.credentials" and not self.session.account.keeps_credentials:
+            return Table(columns, lambda: [])
         return Table(columns, lambda: rows(self.machine))
 
     def call(self, name: str, arguments: Sequence[Any]) -> tuple[SqlType, Any]:
@@ -273,6 +276,11 @@ def _keys(machine: SimulatedMachine) -> Iterator[Row]:
             yield {"database_id": found.number, "encryption_state": 3, "encryptor_thumbprint": found.thumbprint}
 
 
+def _credentials(machine: SimulatedMachine) -> Iterator[Row]:
+    for number, (name, (identity, _)) in enumerate(machine.credentials.items(), 1):
+        yield {"credential_id": number, "name": name, "credential_identity": identity}
+
+
 def _replicas(machine: SimulatedMachine) -> Iterator[Row]:
     for found in machine.databases.values():
         if found.group:
@@ -325,6 +333,7 @@ _TABLES: dict[str, tuple[tuple[Column, ...], Callable[[SimulatedMachine], Iterat
     "sys.master_files": (FILES, _files),
     "sys.dm_os_volume_stats": (VOLUMES, _volumes),
     "sys.certificates": (CERTIFICATES, _certificates),
+    "sys.credentials": (CREDENTIALS, _credentials),
     "sys.asymmetric_keys": (CERTIFICATES, lambda machine: iter(())),
     "sys.database_recovery_status": (RECOVERY, _recovery),
     "sys.dm_database_encryption_keys": (KEYS, _keys),

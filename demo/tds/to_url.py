@@ -10,6 +10,7 @@ a real server, a backup that fails leaves its upload open.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,14 @@ MIB = 1 << 20
 USUAL_PART, SMALLEST_PART, LARGEST_PART, MOST_PARTS = 10 * MIB, 5 * MIB, 20 * MIB, 10_000
 IDENTITY = "S3 Access Key"
 Text = Callable[[Sentence, Mapping[str, Any]], str]
+
+
+def region_in(options: str) -> str:
+    """Read BACKUP_OPTIONS, which know one thing: {"s3": {"region": "…"}}."""
+    try:
+        return str(json.loads(options)["s3"]["region"])
+    except (ValueError, LookupError, TypeError):
+        raise Wrong(Message(3200, "The BACKUP_OPTIONS are not understood. (simulation)", 16)) from None
 
 
 def keep_credential(machine: SimulatedMachine, sentence: Sentence, read: Callable[[], str], *, is_new: bool) -> None:

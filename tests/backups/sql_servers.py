@@ -12,8 +12,12 @@ from uuid import uuid4
 from backups import default_backups, fleet, planning
 from backups.models import Arrival, BackupJob, BackupSet, Instance
 from demo.tds import SimulatedMachine, SimulatedServer
-from regions import clock
+from regions import clock, stores
+from regions.models import Region
+from regions.storage import open_storage
 from tests.backups.world import SOURCE, World
+from tests.regions.conftest import bucket_store, make_bucket
+from tests.servers import S3Region
 
 CALLED, PASSWORD = "\\\\files\\sql", "pä]ss'wörd ☂"
 
@@ -27,6 +31,7 @@ class Fixture:
     server: SimulatedServer
     folder: Path
     others: list[SimulatedServer] = field(default_factory=list)
+    share: dict[str, str] = field(default_factory=dict)  # where another one is named than the folder, or none
 
     def describe(self, **more: Any) -> Instance:
         """Return an unsaved instance that is this server."""
@@ -42,6 +47,7 @@ class Fixture:
             "username": "farshore",
             "share_called": CALLED,
             "share_folder": str(self.folder),
+            **self.share,
             "is_simulation": True,
         }
         return Instance(**given | more)
@@ -88,6 +94,22 @@ def running(world: World) -> Iterator[Fixture]:
         finally:
             for other in found.others:
                 other.die()
+
+
+@contextmanager
+def writing_to(world: World, region: S3Region, *, prefix: str = "") -> Iterator[Fixture]:
+    """A server of 2022 that writes to the store of its region by itself: a new bucket of a real S3 region."""
+    url = make_bucket(region)
+    place = bucket_store(region, url + prefix)
+    stores.attach(Region.objects.get(pk=SOURCE), place.url, place.options, place.credentials, user=world.user)
+    with running(world) as found:
+        found.machine.version = (16, 0, 1000)
+        found.machine.shares.clear()
+        address = f"{region.endpoint.replace('http:', 's3:')}/{url.removeprefix('s3://')}"
+        bucket = open_storage(bucket_store(region, url))
+        found.machine.bucket(address, bucket, region.access_key, region.secret_key)
+        found.share = {"share_called": "", "share_folder": ""}
+        yield found
 
 
 def take_all(region: str = SOURCE) -> list[BackupSet]:

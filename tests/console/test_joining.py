@@ -138,7 +138,7 @@ def test_an_instance_known_by_its_files_is_added(desk: Client, fleet: Fleet) -> 
     [
         ({"prefixes": ""}, "Say where its files lie"),
         ({"prefixes": "farshore/v1/"}, "where Farshore itself writes"),
-        ({"arrival": "taken"}, "Say where the server writes its backups"),
+        ({"arrival": "taken"}, "Say how to reach the server"),
         ({"share_called": "/var/backups"}, "Say where the server writes its backups"),
         ({"log_every_minutes": "5"}, "takes no log backups of this"),
         ({"engine": "postgresql", "arrival": "taken", "share_called": "/x"}, "leave the share empty"),

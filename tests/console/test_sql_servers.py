@@ -150,3 +150,21 @@ def test_beside_somebody_elses_job_only_a_copy_only_full_is_offered(
     assert "which disturb none of them" in words(desk.get(f"/instances/{instance.code}/"))
     desk.post(f"/instances/{instance.code}/backup/", {"database": "Stock"}, **HTMX)
     assert BackupJob.objects.get().is_copy_only
+
+
+def test_without_a_share_the_server_says_whether_it_can_do_without(
+    desk: Client, fleet: Fleet, server: SimulatedServer, share: Path
+) -> None:
+    """Whatever version was typed in, and only where its region's store is a bucket (docs/decisions/0079)."""
+    no_share = {"share_called": "", "share_folder": "", "engine_version": "2022"}
+    shown = words(desk.post("/instances/add/", described(fleet, server, share, **no_share)))
+    assert "has no share, and its server, version 15.0.4430.1, cannot write into the store" in shown
+    assert not Instance.objects.exists()
+    server.machine.version = (16, 0, 1000)
+    assert "cannot write into the store" in words(
+        desk.post("/instances/add/", described(fleet, server, share, **no_share))
+    )
+    options = {"endpoint": "https://s3.shop.test", "addressing": "path"}
+    Store.objects.filter(region="cn-hangzhou").update(url="s3://backups/hangzhou", options=options)
+    desk.post("/instances/add/", described(fleet, server, share, **no_share))
+    assert Instance.objects.get().engine_version == "16.0.1000.1"

@@ -74,7 +74,7 @@ def plant(window: str) -> None:
     from backups.engines import postgresql, sqlserver
     from backups.engines.postgresql import feeding, unpacking
     from backups.engines.postgresql import restoring as engine
-    from backups.engines.sqlserver import watching
+    from backups.engines.sqlserver import to_url, watching
     from backups.restoring import holding, landed, places, replacing
     from regions.storage.filesystem import FolderStorage
 
@@ -93,6 +93,8 @@ def plant(window: str) -> None:
         "server still writes": lambda: after(watching.Running, "join"),
         "server has ended it": lambda: before(shares, "_stream"),
         "recorded, share not cleared": lambda: before(shares, "remove"),
+        "key journaled": lambda: before(to_url, "let_write"),
+        "server has ended it, nobody looked": lambda: after(to_url, "let_write"),
         "log journaled, not stored": lambda: before(log_delivery, "_upload"),
         "log stored, not recorded": lambda: before(log_delivery, "_record"),
         "log recorded, not told": lambda: after(log_delivery, "_record"),

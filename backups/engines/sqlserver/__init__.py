@@ -19,6 +19,7 @@ _ASKING = {
     "check": "checking.check",
     "count_rows": "checking.count_rows",
     "drop_database": "dropping.drop_database",
+    "find_written": "to_url.find_written",
     "inspect_databases": "server.inspect_databases",
     "inspect_landing": "landing.inspect_landing",
     "login_script": "rights.script_for",
@@ -27,6 +28,7 @@ _ASKING = {
     "read_history": "history.read_history",
     "restore_database": "landing.restore_database",
     "take_database": "outbox.take_database",
+    "write_database": "to_url.write_database",
 }
 
 

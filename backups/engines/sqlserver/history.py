@@ -89,6 +89,18 @@ def set_named(opened: Session, name: str, database: str) -> HistorySet | None:
     return _set_from(newest) if newest else None
 
 
+def ended(opened: Session, name: str, database: str) -> HistorySet:
+    """Return the set that was taken just now under this name; raises Refusal where msdb does not name it."""
+    found = set_named(opened, name, database)
+    if not found:
+        raise Refusal(
+            "NotInHistory",
+            "The server took the backup and its msdb does not name it.",
+            "See that nobody cleans msdb at once.",
+        )
+    return found
+
+
 def _newest(opened: Session) -> int:
     rows = opened.ask(NEWEST)
     return rows[0]["backup_set_id"] if rows else 0

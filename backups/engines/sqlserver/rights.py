@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from backups.engines.sqlserver.connecting import quoted_name
 
 FINER_RIGHTS_SINCE = 16  # 2022
+BUCKETS_SINCE = 16  # 2022
 JOB_TABLES = ("sysjobs", "sysjobsteps", "sysjobschedules", "sysschedules")
 HISTORY_TABLES = ("backupset", "backupmediaset", "backupmediafamily")
 
@@ -29,6 +30,7 @@ def script_for(login: str, databases: Iterable[str], *, major: int = 0, restores
         *_sees_state(name, major),
         "-- To end its own backup or restore when it is no longer wanted (else its connection is closed instead):",
         f"GRANT ALTER ANY CONNECTION TO {name};",
+        *(_writes_to_buckets(name) if major >= BUCKETS_SINCE and not restores else []),
         *(_restores(text, name) if restores else []),
     ]
     if restores and not databases:
@@ -65,6 +67,14 @@ def _sees_state(name: str, major: int) -> list[str]:
             f"GRANT VIEW SERVER SECURITY STATE TO {name};",
         ]
     return [f"GRANT VIEW SERVER STATE TO {name};"]
+
+
+def _writes_to_buckets(name: str) -> list[str]:
+    return [
+        "-- To back up straight into the region's S3 store, which takes a credential that holds the store's key",
+        "-- (leave it out where backups go to a share):",
+        f"GRANT ALTER ANY CREDENTIAL TO {name};",
+    ]
 
 
 def _sees_surroundings(name: str, major: int) -> list[str]:

@@ -73,6 +73,10 @@ class Look:
         return int(self.version.partition(".")[0])
 
     @property
+    def is_express(self) -> bool:
+        return "Express" in self.edition
+
+    @property
     def sees_requests(self) -> bool:
         return bool(self.sees_state or self.sees_performance)
 

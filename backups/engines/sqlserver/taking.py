@@ -12,10 +12,20 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from backups.engines.facts import Connection, DatabaseStanding, Inspection, Kind, SetFacts, Share, SharedBackup
+from backups.engines.facts import (
+    Bucket,
+    Connection,
+    DatabaseStanding,
+    Inspection,
+    Kind,
+    SetFacts,
+    Share,
+    SharedBackup,
+)
 from backups.engines.facts import DatabaseOrder as Order
 from backups.engines.sqlserver import history
 from backups.engines.sqlserver.connecting import PROGRAM, Session, quoted_name, session
@@ -60,11 +70,11 @@ def take_watched(watching: Session, found: Look, order: Order, share: Share, **a
     """Do what `take` says, of a server that was looked at already."""
     if not share.folder.is_dir():
         raise not_shared(share, f"{share.folder} is no folder here")
-    notes = _checked(watching, found, order)
+    notes = notes_on(standing_of(watching, found, order), found)
     plan = _planned(order, found)
     try:
         with session(watching.connection, plan.program) as taking:
-            _carry_out(taking, watching, plan, share, **asked)
+            let_write(taking, watching, plan, share, **asked)
     except BaseException:
         _clear(watching, found, plan, share)
         raise
@@ -74,8 +84,8 @@ def take_watched(watching: Session, found: Look, order: Order, share: Share, **a
 # ---- before anything is begun
 
 
-def _checked(watching: Session, found: Look, order: Order) -> list[str]:
-    """Raise Refusal when the database cannot be backed up so; returns what is worth saying all the same."""
+def standing_of(watching: Session, found: Look, order: Order) -> DatabaseStanding:
+    """Return how the order's database stands; raises Refusal when it cannot be backed up so."""
     known = {one.name.casefold(): one for one in databases_of(watching, found)}
     database = known.get(order.database.casefold())
     if not database:
@@ -91,6 +101,11 @@ def _checked(watching: Session, found: Look, order: Order) -> list[str]:
             "Back up the primary, or make the database a part of the availability group.",
             "secondary_host",
         )
+    return database
+
+
+def notes_on(database: DatabaseStanding, found: Look) -> list[str]:
+    """Return what is worth saying of a backup that can be taken all the same."""
     if database.availability_group and not database.is_preferred:
         return [f"Taken on {found.name}, although the availability group prefers another replica for backups."]
     return []
@@ -144,6 +159,8 @@ class Plan:
     program: str
     files: tuple[str, ...]
     compress: bool
+    medium: str = "DISK"
+    options: tuple[str, ...] = ()
 
 
 def _planned(order: Order, found: Look) -> Plan:
@@ -154,8 +171,8 @@ def _planned(order: Order, found: Look) -> Plan:
         files: tuple[str, ...] = (f"{stem}.{ending}",)
     else:
         files = tuple(f"{stem}_{number}of{order.stripes}.{ending}" for number in range(1, order.stripes + 1))
-    compress = order.compress and "Express" not in found.edition
-    return Plan(order, name_of_set(order.kind, whose), f"{PROGRAM} {whose}", files, compress)
+    compress = order.compress and not found.is_express
+    return Plan(order, name_of_set(order.kind, whose), program_of(whose), files, compress)
 
 
 def safe_name(database: str) -> str:
@@ -167,6 +184,11 @@ def name_of_set(kind: Kind, whose: str) -> str:
     return f"Farshore {kind} {whose}"
 
 
+def program_of(whose: str) -> str:
+    """What the server calls the session that takes it."""
+    return f"{PROGRAM} {whose}"
+
+
 def statement_of(plan: Plan) -> str:
     """The BACKUP statement; the devices and the set's name are its parameters, in this order."""
     order = plan.order
@@ -174,13 +196,15 @@ def statement_of(plan: Plan) -> str:
     options = ["FORMAT", "CHECKSUM", "COMPRESSION" if plan.compress else "NO_COMPRESSION", "STATS = 5"]
     options += ["COPY_ONLY"] if order.copy_only else []
     options += ["DIFFERENTIAL"] if order.kind is Kind.DIFFERENTIAL else []
-    devices = ", ".join("DISK = %s" for _ in plan.files)
+    options += plan.options
+    devices = ", ".join(f"{plan.medium} = %s" for _ in plan.files)
     name = quoted_name(order.database).replace("%", "%%")
     return f"BACKUP {what} {name} TO {devices} WITH {', '.join(options)}, NAME = %s"
 
 
-def _carry_out(taking: Session, watching: Session, plan: Plan, share: Share, **asked: Any) -> None:
-    devices = [share.device(file) for file in plan.files]
+def let_write(taking: Session, watching: Session, plan: Plan, place: Share | Bucket, **asked: Any) -> None:
+    """Let the server carry the plan out, and return when it has said that it succeeded; raises as `carry_out` does."""
+    devices = [place.device(file) for file in plan.files]
     said = carry_out(taking, watching, statement_of(plan), *devices, plan.name, **asked)
     if not any(message.number == SUCCEEDED for message in said):
         raise Refusal("NotConfirmed", "The server did not say that the backup succeeded.", "See the server's log.")
@@ -199,14 +223,7 @@ def _written(watching: Session, plan: Plan, share: Share) -> SetFacts:
 
 
 def _remembered(watching: Session, plan: Plan) -> history.HistorySet:
-    found = history.set_named(watching, plan.name, plan.order.database)
-    if not found:
-        raise Refusal(
-            "NotInHistory",
-            "The server took the backup and its msdb does not name it.",
-            "See that nobody cleans msdb at once.",
-        )
-    return found
+    return history.ended(watching, plan.name, plan.order.database)
 
 
 class AnotherSet(Refusal):
@@ -218,20 +235,30 @@ def facts_of(remembered: history.HistorySet, files: tuple[str, ...], share: Shar
 
     Raises Refusal where they are not what the server wrote.
     """
+    return agreed(remembered, files, partial(inspected, share), partial(not_shared, share))
+
+
+def agreed(
+    remembered: history.HistorySet,
+    files: tuple[str, ...],
+    look_into: Callable[[str], Inspection],
+    refused: Callable[..., Refusal],
+) -> SetFacts:
+    """As `facts_of`, wherever the files lie: `look_into` reads one, `refused(why)` puts what is wrong into words."""
     facts = None
     for sequence, file in enumerate(files, 1):
-        inspection = inspected(share, file)
+        inspection = look_into(file)
         if inspection.refusal and inspection.refusal.code in SEEN_ONLY_BY_MSDB:
             facts = facts or remembered.facts
             continue
         if inspection.refusal:
-            raise not_shared(share, f"{file}: {inspection.refusal.sentence}")
+            raise refused(f"{file}: {inspection.refusal.sentence}")
         read = inspection.sets[0]
         if read.set_guid != remembered.facts.set_guid:
-            raise not_shared(share, f"{file} is not what the server wrote (another set)", AnotherSet)
+            raise refused(f"{file} is not what the server wrote (another set)", AnotherSet)
         fields = differences(remembered.facts, read)
         if fields or read.family_sequence != sequence:
-            raise not_shared(share, f"{file} is not what the server wrote ({', '.join(fields) or 'another stripe'})")
+            raise refused(f"{file} is not what the server wrote ({', '.join(fields) or 'another stripe'})")
         facts = facts or read
     return replace(facts, family_count=len(files))
 

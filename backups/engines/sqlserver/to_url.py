@@ -38,7 +38,7 @@ from backups.engines.sqlserver.taking import (
     name_of_set,
     notes_on,
     program_of,
-    sessions_of,
+    sessions,
     standing_of,
 )
 from backups.engines.sqlserver.watching import Stop
@@ -212,7 +212,7 @@ def _a_full_where_none_is(order: DatabaseOrder) -> Iterator[None]:
 def _end(watching: Session, attempt: Attempt) -> None:
     """End what the server still does for an attempt; raises Refusal unless it is certain that nothing goes on."""
     program = program_of(str(attempt))
-    for number in sessions_of(watching, program):
+    for number in [number for number, name in sessions(watching).items() if name == program]:
         with suppress(Refusal):  # it may have ended by itself, or KILL not be allowed: then it is waited for
             watching.run(f"KILL {int(number)}")
     if not has_ended(watching, program, END_SECONDS):

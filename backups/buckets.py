@@ -134,6 +134,7 @@ def take(
     storage: Storage,
     *,
     journal: Callable[..., None],
+    progress: Callable[[float], None],
     stop: Callable[[], bool],
 ) -> Found:
     """Let the server write what a job asks for; raises as the engine's verb does.
@@ -144,13 +145,14 @@ def take(
 
     def place(stripes: int) -> tuple[str, ...]:
         keys = layout.written_keys(job, stripes)
-        journal(attempt_key=keys[0], upload_id="", sent_bytes=0)
+        journal(attempt_key=keys[0], upload_id="", sent_bytes=0, percent=None)
         job.attempt_key = keys[0]
         return keys
 
     try:
         order = shares.order_of(job)
-        written = engine_of(job.instance.engine).write_database(where, order, bucket, place=place, stop=stop)
+        write = engine_of(job.instance.engine).write_database
+        written = write(where, order, bucket, place=place, progress=progress, stop=stop)
         return _found(job, written, storage)
     except FullNeeded:
         raise

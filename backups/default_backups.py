@@ -408,7 +408,20 @@ def _written(job: BackupJob, store: Store, storage: Storage, beat: Heartbeat) ->
     where = _reach(job)
     if job.attempt_key:  # of the days when the bytes went through a worker
         cleaning.remove_attempt(storage, job.attempt_key)
-    return buckets.take(job, where, store, storage, journal=partial(_keep, job), stop=beat.lost.is_set)
+    asked = {"journal": partial(_keep, job), "progress": _percent_of(job), "stop": beat.lost.is_set}
+    return buckets.take(job, where, store, storage, **asked)
+
+
+def _percent_of(job: BackupJob) -> Callable[[float], None]:
+    """Return what writes down how far the server is, each whole percent once; whose job it is, others notice."""
+    known: list[int] = []
+
+    def tell(percent: float) -> None:
+        if int(percent) not in known[-1:]:
+            known.append(int(percent))
+            renew(job, percent=known[-1])
+
+    return tell
 
 
 def _kept(job: BackupJob, store: Store, found: buckets.Found, note: str) -> BackupSet:
@@ -426,7 +439,7 @@ def _carried(job: BackupJob, store: Store, storage: Storage, beat: Heartbeat, no
     if job.attempt_key:
         cleaning.remove_attempt(storage, job.attempt_key)
     job.attempt_key = layout.default_backup_key(job)
-    _keep(job, attempt_key=job.attempt_key, upload_id="", sent_bytes=0)
+    _keep(job, attempt_key=job.attempt_key, upload_id="", sent_bytes=0, percent=None)
     job.upload_id = storage.create_upload(job.attempt_key)
     _keep(job, upload_id=job.upload_id)
     sent: list[mover.Part] = []
@@ -460,7 +473,7 @@ def _prepared(job: BackupJob) -> Callable[..., TakenSet]:
     """Return the engine's verb for a job, its server and base found; raises Refusal before anything is begun."""
     engine, where = engine_of(job.instance.engine), _reach(job)
     if engine.capabilities.writes_to_a_share:
-        return shares.taking(job, where)
+        return shares.taking(job, where, _percent_of(job))
     if job.kind == Kind.FULL:
         return partial(engine.take_full, where)
     return partial(engine.take_incremental, where, incrementals.base_for(job.instance, job.database))

@@ -37,6 +37,7 @@ from regions.refusals import Refusal
 
 CALLED = re.compile(r"(\\\\[^\\/]+\\[^/]+|[A-Za-z]:\\[^/]*|/[^\\]*)")
 Consume = Callable[[BinaryIO], None]
+Progress = Callable[[float], None]
 
 
 def is_needed(instance: Instance) -> bool:
@@ -161,10 +162,10 @@ def _mark_of(instance: Instance) -> Path:
 # ---- fetching from it
 
 
-def taking(job: BackupJob, where: Connection) -> Callable[..., TakenSet]:
+def taking(job: BackupJob, where: Connection, progress: Progress) -> Callable[..., TakenSet]:
     """Return how a job of one database is taken and carried on: `(consume, stop=)`."""
     require_mounted(job.instance)
-    return partial(_take, job, where)
+    return partial(_take, job, where, progress)
 
 
 def order_of(job: BackupJob) -> DatabaseOrder:
@@ -177,7 +178,9 @@ def order_of(job: BackupJob) -> DatabaseOrder:
     )
 
 
-def _take(job: BackupJob, where: Connection, consume: Consume, *, stop: Callable[[], bool]) -> TakenSet:
+def _take(
+    job: BackupJob, where: Connection, progress: Progress, consume: Consume, *, stop: Callable[[], bool]
+) -> TakenSet:
     share = share_of(job.instance)
     known = BackupSet.objects.filter(instance=job.instance)
     written = engine_of(job.instance.engine).take_database(
@@ -185,6 +188,7 @@ def _take(job: BackupJob, where: Connection, consume: Consume, *, stop: Callable
         order_of(job),
         share,
         is_known=lambda guid: bool(guid) and known.filter(set_guid=guid).exists(),
+        progress=progress,
         stop=stop,
     )
     times = times_of(job, written, clock.now())

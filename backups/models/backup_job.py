@@ -51,6 +51,7 @@ class BackupJob(models.Model):
     attempt_key = models.CharField(max_length=500, blank=True)  # journaled before the upload is created
     upload_id = models.CharField(max_length=500, blank=True)
     sent_bytes = models.BigIntegerField(default=0)
+    percent = models.PositiveSmallIntegerField(null=True)  # how far the server is, while it writes the backup itself
     error = models.TextField(blank=True)
     result = models.ForeignKey("backups.BackupSet", models.PROTECT, null=True, related_name="job")
 

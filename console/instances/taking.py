@@ -9,7 +9,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 
-from backups import default_backups
+from backups import default_backups, shares
 from backups.engines import engine_of
 from backups.models import BackupJob, Instance, Kind
 from backups.timetable import USUAL_TIME
@@ -23,8 +23,8 @@ State = BackupJob.State
 
 
 def told(instance: Instance) -> list[str]:
-    """Return the sentences about what is taken through a share, [] for an instance that has none."""
-    if not instance.share_called or not default_backups.can_take(instance):
+    """Return the sentences about what the server writes itself, [] where backups come over the connection."""
+    if not shares.is_needed(instance) or not default_backups.can_take(instance):
         return []
     if not default_backups.is_in_turn(instance):
         return [
@@ -65,6 +65,8 @@ def _logs(instance: Instance) -> str:
 
 
 def _through(instance: Instance) -> str:
+    if not instance.share_called:
+        return gettext("The server writes into the store of its region by itself.")
     return gettext("The server writes to %(share)s, from where the backups are fetched.") % {
         "share": instance.share_called
     }
@@ -96,7 +98,7 @@ def job_told(instance: Instance) -> Job | None:
         _moving(job),
         state=translated(job.get_state_display()).lower(),
         reason=translated(job.get_reason_display()).lower(),
-        bytes=words.size(job.sent_bytes),
+        bytes=_written(job),
     )
     if job.on == BackupJob.On.SECONDARY:
         said = format_html("{} {}", said, gettext("It is taken from the secondary."))
@@ -106,6 +108,11 @@ def job_told(instance: Instance) -> Job | None:
 def _said(sentence: str, **named: str | SafeString) -> SafeString:
     """Put values into a sentence, each escaped unless it is HTML of ours."""
     return format_html(sentence % {name: f"{{{name}}}" for name in named}, **named)
+
+
+def _written(job: BackupJob) -> str:
+    """How far it is: what the server says of its own writing, and then what has been fetched of it."""
+    return words.size(job.sent_bytes) if job.percent is None or job.sent_bytes else f"{job.percent} %"
 
 
 def _moving(job: BackupJob) -> str:

@@ -23,6 +23,7 @@ from backups import (
     watch,
 )
 from backups.engines import facts
+from backups.engines.sqlserver import watching
 from backups.events import FARSHORE
 from backups.models import (
     Alert,
@@ -593,3 +594,15 @@ def test_what_cannot_be_written_down_fails_its_job_and_stays_in_the_share(
     job = BackupJob.objects.latest("pk")
     assert (job.state, "cannot be written down" in job.error) == (BackupJob.State.QUEUED, True)
     assert len(sql.names()) == 1, "nothing is lost: whoever looks finds the file"
+
+
+def test_how_far_the_server_is_stands_in_the_job_while_it_writes(
+    sql: Fixture, instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_all()
+    monkeypatch.setattr(watching, "LOOK_SECONDS", 0.02)
+    sql.machine.pace = 200_000
+    default_backups.ask(instance, FARSHORE, database="Orders")
+    assert len(take_all()) == 1
+    job = BackupJob.objects.latest("pk")
+    assert 0 < job.percent <= 100 and job.sent_bytes > 0

@@ -168,3 +168,13 @@ def test_without_a_share_the_server_says_whether_it_can_do_without(
     Store.objects.filter(region="cn-hangzhou").update(url="s3://backups/hangzhou", options=options)
     desk.post("/instances/add/", described(fleet, server, share, **no_share))
     assert Instance.objects.get().engine_version == "16.0.1000.1"
+
+
+def test_its_page_says_how_far_the_server_is(desk: Client, fleet: Fleet, server: SimulatedServer, share: Path) -> None:
+    desk.post("/instances/add/", described(fleet, server, share))
+    instance = Instance.objects.get()
+    usual = {"instance": instance, "database": "Orders", "reason": "on_demand", "state": "running"}
+    job = BackupJob.objects.create(**usual, asked_at=fleet.now, due_at=fleet.now, percent=43)
+    assert "43 % written so far" in words(desk.get(f"/instances/{instance.code}/"))
+    BackupJob.objects.filter(pk=job.pk).update(sent_bytes=3 << 20)
+    assert "43 %" not in words(desk.get(f"/instances/{instance.code}/")), "by now it is fetched"

@@ -41,7 +41,7 @@ from backups.engines.sqlserver.taking import (
     sessions,
     standing_of,
 )
-from backups.engines.sqlserver.watching import Stop
+from backups.engines.sqlserver.watching import Progress, Stop
 from regions.refusals import Refusal
 
 OLDEST_MAJOR = 16  # 2022
@@ -57,7 +57,13 @@ Place = Callable[[int], tuple[str, ...]]
 
 
 def write_database(
-    connection: Connection, order: DatabaseOrder, bucket: Bucket, *, place: Place, stop: Stop | None = None
+    connection: Connection,
+    order: DatabaseOrder,
+    bucket: Bucket,
+    *,
+    place: Place,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> SharedBackup:
     """Let the server write one backup of a database into the bucket.
 
@@ -73,7 +79,7 @@ def write_database(
         plan = _planned(order, place(_stripes(order, database.data_bytes)), bucket)
         _require_addresses(bucket, plan.files)
         with _a_full_where_none_is(order), session(connection, plan.program) as taking:
-            let_write(taking, watching, plan, bucket, stop=stop)
+            let_write(taking, watching, plan, bucket, progress=progress, stop=stop)
         facts = _agreed(history.ended(watching, plan.name, order.database), plan.files, bucket)
     return SharedBackup(facts, plan.files, tuple(notes_on(database, found)))
 

@@ -65,6 +65,7 @@ TRANSFERS = ["key", "file", "state", "size", "digest", "reference", "etag", "ver
 PARTS = ["transfer__key", "number", "offset", "size", "sha256"]
 FILES = ["pk", "key", "size", "etag", "version", "modified_at", "integrity", "first_seen_at", "store__uuid"]
 INTERVALS = ["database", "began_at", "ended_at", "fork", "anchor", "reached"]
+HOLDS = ["pk", "holds__case_number", "holds__placed_at"]
 POLICIES = ["kind", "source_region", "destination", "retention_days", "logs_enabled", "route_version", "enabled_at"]
 
 
@@ -105,12 +106,12 @@ def facts() -> dict[str, Any]:
         "policies": list(CopyPolicy.objects.order_by("instance__code", "destination").values(*POLICIES)),
         "sets": list(BackupSet.objects.filter(copies__in=at).order_by("pk").values(*SETS)),
         "files": list(BackupFile.objects.filter(transfers__isnull=False).order_by("pk").distinct().values(*FILES)),
-        "places": list(BackupSet.files.through.objects.order_by("set").values("set", "file", "position")),
+        "places": list(BackupSet.files.through.objects.order_by("set", "file").values("set", "file", "position")),
         "copies": list(at.order_by("pk").values(*COPIES, "set__instance__code")),
         "transfers": list(Transfer.objects.order_by("key").values(*TRANSFERS)),
         "parts": list(TransferPart.objects.order_by("transfer__key", "number").values(*PARTS)),
         "intervals": list(RestorableInterval.objects.order_by("anchor", "began_at").values(*INTERVALS)),
-        "holds": list(at.filter(holds__released_at=None).values("pk", "holds__case_number", "holds__placed_at")),
+        "holds": list(at.filter(holds__released_at=None).order_by("pk").values(*HOLDS)),
     }
 
 

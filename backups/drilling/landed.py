@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from backups import drill_sources, drills, landing_servers, landing_shares
+from backups.drill_sources import Choice
 from backups.drilling.trial import Trial
 from backups.engines.facts import Connection, Kind, LandedDatabase, LandedRequest, LandedSet, SetFacts, Stopped
 from backups.leases import LeaseLost
@@ -60,6 +61,9 @@ class LandedTrial(Trial):
         code = self.drill.evidence.get("landing")
         if landing := LandingServer.objects.living().filter(code=code).first() if code else None:
             self._clear(landing)
+
+    def _require_trust(self, choice: Choice) -> None:
+        """It is another machine's server that takes them in, under an account of its own."""
 
     def _clear(self, landing: LandingServer, identity: str = "") -> None:
         fences = range(1, self.drill.fence + 1)

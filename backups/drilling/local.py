@@ -29,6 +29,9 @@ class LocalTrial(Trial):
     def folder(self) -> Path:
         return place_for(PLACE) / f"{self.drill.pk}-{self.drill.fence}"
 
+    def clear_former(self) -> None:
+        """A server ends with its worker; the folders of all that died are cleared at once (`clear_leftovers`)."""
+
     @property
     def standing(self) -> str:
         return f"The throw-away server in {self.folder}"

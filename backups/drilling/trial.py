@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -54,7 +55,7 @@ class Verdict(NamedTuple):
 
 
 @dataclass
-class Trial:
+class Trial(ABC):
     """One attempt: what it found on its way to the verdict."""
 
     drill: Drill
@@ -75,30 +76,32 @@ class Trial:
 
     # ---- what differs
 
+    @abstractmethod
     def clear_former(self) -> None:
         """Remove what earlier attempts have left; raises Refusal where that cannot be seen to now."""
 
     @property
+    @abstractmethod
     def standing(self) -> str:
         """What was restored, and where it stood, for whoever has to look after it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _watched(self, copy: Copy) -> Any:
         """Return a copy's bytes as `_restored` takes them; a part that differs is noted in `differing`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _clone(self, copy: Copy) -> Any:
         """Return a damaged clone of them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _one_byte_flipped(self, copy: Copy) -> BinaryIO:
         """Open the copy, or its first stripe, with one byte of it inverted."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _restored(self, data: list[Any], logs: list[Any]) -> AbstractContextManager[Any]:
         """Restore it: `restored_until`, `server` to look into; afterwards it is gone, and that was looked at."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _require_trust(self, choice: Choice) -> None:
         """Raise Refusal where these copies are not restored."""
 

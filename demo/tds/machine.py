@@ -71,6 +71,7 @@ class Database:
     stopped_at: datetime | None = None
     files: dict[str, str] = field(default_factory=dict)
     created: datetime = datetime(2024, 1, 1)
+    users: dict[str, set[str]] = field(default_factory=dict)  # name -> its roles
     faults: list[str] = field(default_factory=list)  # what DBCC CHECKDB finds
 
     @property
@@ -174,6 +175,7 @@ class Session:
     program: str = ""
     client: str = ""
     database: str = "master"
+    user_name: str = "dbo"  # as whom it goes on inside its database
     request: Request | None = None
     transaction: int = 0
     killed: threading.Event = field(default_factory=threading.Event)

@@ -322,6 +322,9 @@ class Conversation:
             "CREATE CREDENTIAL": self._create_credential,
             "ALTER CREDENTIAL": self._alter_credential,
             "ALTER DATABASE": self._alter,
+            "CREATE USER": self._create_user,
+            "ALTER ROLE": self._add_member,
+            "EXECUTE": self._execute_as,
             "KILL": self._kill,
             "DBCC": self._check,
             "USE": self._use,
@@ -409,6 +412,35 @@ class Conversation:
     def _needs_credentials(self) -> None:
         if not self.session.account.keeps_credentials:
             raise Wrong(Message(15247, "User does not have permission to perform this action.", 16))
+
+    def _users(self) -> dict[str, set[str]]:
+        return self.machine.database(self.session.database).users
+
+    def _create_user(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> None:
+        """CREATE USER name WITHOUT LOGIN."""
+        name = sentence.name()
+        sentence.must("WITHOUT", "LOGIN")
+        if name in self._users():
+            raise Wrong(Message(15023, f"User, group, or role '{name}' already exists in the current database.", 16))
+        self._users()[name] = set()
+
+    def _add_member(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> None:
+        """ALTER ROLE role ADD MEMBER name."""
+        role = sentence.name()
+        sentence.must("ADD", "MEMBER")
+        self._user(sentence.name()).add(role)
+
+    def _execute_as(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> None:
+        """EXECUTE AS USER = 'name': from here on the session may what this user of its database may."""
+        sentence.must("AS", "USER", "=")
+        name = read_text(sentence, given)
+        self._user(name)
+        self.session.user_name = name
+
+    def _user(self, name: str) -> set[str]:
+        if name not in self._users():
+            raise Wrong(Message(15151, f"Cannot find the user '{name}', because it does not exist.", 16))
+        return self._users()[name]
 
     def _kill(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> None:
         number = sentence.number()

@@ -390,6 +390,7 @@ _FUNCTIONS: dict[str, tuple[SqlType, Callable[..., Any]]] = {
     "SYS.FN_HADR_BACKUP_IS_PREFERRED_REPLICA": (values.INTEGER, _is_preferred),
     "IS_SRVROLEMEMBER": (values.INTEGER, lambda tables, role: int(tables.session.account.is_sysadmin)),
     "SUSER_SNAME": (values.NAME, lambda tables: tables.session.user),
+    "USER_NAME": (values.NAME, lambda tables: tables.session.user_name),
     "DB_NAME": (values.NAME, lambda tables: tables.session.database),
     "QUOTENAME": (values.text_type(258), lambda tables, name: name and "[" + name.replace("]", "]]") + "]"),
     "RTRIM": (values.text_type(4000), lambda tables, said: said and said.rstrip(" ")),

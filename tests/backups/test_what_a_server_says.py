@@ -365,7 +365,10 @@ def test_a_set_is_restorable_only_where_its_certificate_is_registered(site: Site
     found = BackupSet.objects.get()
     assert (found.certificate_thumbprint, found.is_encrypted) == (PRINT.hex(), False)
     store = world.store(TARGET)
-    state = lambda: protection.of(instance, clock.now())  # noqa: E731
+
+    def state() -> protection.Protection:
+        return protection.of(instance, clock.now())
+
     instance.refresh_from_db()
     assert state().unprotected == ["Orders"] and state().why["Orders"] == "certificate"
     assert not windows.chain_of(instance, store, "Orders").window()

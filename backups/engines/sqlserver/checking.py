@@ -12,7 +12,7 @@ from datetime import date, datetime, time
 from typing import Any
 
 from backups.engines.facts import CheckResult, RunningServer, Stopped
-from backups.engines.sqlserver.connecting import quoted_name, session
+from backups.engines.sqlserver.connecting import Session, quoted_name, session
 from backups.engines.sqlserver.refusals import Said, refusal_from
 from backups.engines.sqlserver.watching import carry_out
 from regions.refusals import Refusal
@@ -21,6 +21,7 @@ MOST_FINDINGS = 50
 ASK_SECONDS = 300
 COUNT_SECONDS = 6 * 3600
 FINDINGS = (range(2500, 2600), range(5228, 5280), range(8900, 9000))
+ASKER = "farshore_asks"
 NOTHING, NULL = "no row", "NULL"
 QUOTED = re.compile(r"""'(?:[^']|'')*'|\[(?:[^\]]|\]\])*\]|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/""", re.S)
 TABLES = """
@@ -73,12 +74,21 @@ def ask(server: RunningServer, database: str, question: str) -> str:
         raise refusal
     with session(replace(server.connection, dbname=database or server.connection.dbname)) as opened:
         try:
+            _confine(opened)
             rows = opened.ask(question.strip().rstrip(";"), seconds=ASK_SECONDS)
         except Refusal as said:
             raise Refusal("QuestionFailed", f"The server said no: {said.sentence}", "Ask it otherwise.") from said
     if not rows:
         return NOTHING
     return in_text(next(iter(rows[0].values()), None))
+
+
+def _confine(opened: Session) -> None:
+    """Go on as a user of this one database. Our login owns what others have restored beside it, and a view or a synonym
+    that the copy brings could lead there; what a database user may ends at its database."""
+    opened.hear(f"CREATE USER {ASKER} WITHOUT LOGIN")  # it may be there already; else the next says so
+    opened.run(f"ALTER ROLE db_datareader ADD MEMBER {ASKER}")
+    opened.run(f"EXECUTE AS USER = '{ASKER}'")
 
 
 def why_not_ask(question: str) -> Refusal | None:

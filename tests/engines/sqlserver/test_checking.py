@@ -66,6 +66,14 @@ def test_a_question_is_answered_with_one_value(server: RunningServer) -> None:
     assert refused.value.code == "QuestionFailed"
 
 
+def test_it_is_asked_as_a_user_that_reads_this_one_database(server: RunningServer, machine: SimulatedMachine) -> None:
+    """Others' restored databases stand beside it, and belong to the same login."""
+    for _ in range(2):
+        assert ENGINE.ask(server, "", "SELECT USER_NAME() AS who") == "farshore_asks"
+    assert machine.database("Orders").users == {"farshore_asks": {"db_datareader"}}
+    assert ENGINE.count_rows(server) == {"Orders.dbo.pages": 64}, "our own checks go on as before"
+
+
 @pytest.mark.parametrize(
     "question",
     [

@@ -1,38 +1,56 @@
-"""Default backups Farshore took go after their own retention; found ones never (R-2.4, R-2.5)."""
+"""Default backups Farshore took go after their own retention, or when a person says so (R-2.4, R-2.5).
+
+Found ones never do.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
-from backups import dependents, events, log_chain, presence, windows
+from backups import bell, dependents, events, log_chain, presence, windows
 from backups.engines import engine_of
+from backups.engines.chains import ChainSet
+from backups.events import By
 from backups.models import PENDING, BackupFile, BackupJob, BackupSet, Copy, Instance, Kind, Restore, RestoreSource
 from regions import clock
+from regions.refusals import Refusal
 from regions.storage import ObjectInfo, Storage, StorageError
 
 log = logging.getLogger(__name__)
 DAY = timedelta(days=1)
+SHORTEST = 7 * DAY
+
+
+# ---- past their dates
 
 
 def retire_due(limit: int = 2000) -> int:
     """Delete default backups Farshore took, past their own retention; never found ones, never one whose copy is owed,
     and not the newest while the instance lives (R-2.4, R-2.5). What a younger log or differential needs stays with it.
     """
-    at, count = clock.now(), 0
+    at = clock.now()
     owed = Copy.objects.filter(set=OuterRef("pk"), state__in=PENDING)
     ours = BackupSet.objects.filter(origin="taken", deleted_at=None, weighed_at__isnull=False).exclude(Exists(owed))
-    due = ours.filter(finished_at__lte=at - 7 * DAY)
+    due = ours.filter(finished_at__lte=at - SHORTEST)
+    count = _retire_asked(due, at)
     for instance in Instance.objects.filter(Exists(due.filter(instance=OuterRef("pk")))).order_by("pk"):
         past = _past(instance, at)
         for found in due.filter(instance=instance).select_related("instance").order_by("-finished_at", "-pk")[:limit]:
             if found.pk in past:
                 count += _retire(found, at)
     return count
+
+
+def _retire_asked(due: QuerySet[BackupSet], at: datetime) -> int:
+    """What was to go and has come to be needed since (the sets after it were deleted, say) stays until it is not."""
+    asked = due.filter(deletion_asked_at__isnull=False).select_related("instance").order_by("-finished_at", "-pk")
+    return sum(_retire(found, at) for found in asked if why_kept(found, at) is None)
 
 
 def forget_log_jobs() -> int:
@@ -59,16 +77,85 @@ def _past(instance: Instance, at: datetime) -> set[int]:
 
 
 def _past_of(instance: Instance, database: str, at: datetime) -> set[int]:
-    rules = engine_of(instance.engine).chain_rules
-    there = instance.sets.filter(database=database, deleted_at=None)
-    sets = windows.set_chain(there, rules)
+    there = _there(instance, database)
+    sets, needed_by = _chain(there, instance)
     own = {one.id: one.finished_at + instance.default_retention_days * DAY for one in sets}
-    newest = there.valid().data().order_by("-finished_at", "-pk").first()
-    if newest:
+    if newest := _newest(there):
         own[newest.pk] = dependents.NEVER
-    needs = log_chain.needs(*windows.data_and_logs(sets), rules)
-    dates = dependents.effective(own, log_chain.needed_by(needs))
+    dates = dependents.effective(own, needed_by)
     return {pk for pk, date in dates.items() if date <= at}
+
+
+def _there(instance: Instance, database: str) -> QuerySet[BackupSet]:
+    return instance.sets.filter(database=database, deleted_at=None)
+
+
+def _newest(there: QuerySet[BackupSet]) -> BackupSet | None:
+    return there.valid().data().order_by("-finished_at", "-pk").first()
+
+
+def _chain(there: QuerySet[BackupSet], instance: Instance) -> tuple[list[ChainSet], dict[int, set[int]]]:
+    """Return the sets of a database at the source, and which of them each is needed by."""
+    rules = engine_of(instance.engine).chain_rules
+    sets = windows.set_chain(there, rules)
+    return sets, log_chain.needed_by(log_chain.needs(*windows.data_and_logs(sets), rules))
+
+
+# ---- when a person says so
+
+
+def ask_to_delete(sets: Sequence[BackupSet], by: By) -> None:
+    """Have default backups deleted at their source before their date; raises Refusal for all when one cannot be.
+
+    Copies in other regions keep their own dates. The row is the wish; the sweep deletes.
+    """
+    at = clock.now()
+    with transaction.atomic():
+        for found in (
+            BackupSet.objects.select_for_update(of=("self",)).filter(pk__in=[one.pk for one in sets]).order_by("pk")
+        ):
+            if refusal := why_kept(found, at):
+                raise refusal
+            if found.deletion_asked_at is None:
+                BackupSet.objects.filter(pk=found.pk).update(deletion_asked_at=at)
+                said = f"The default backup {found} is to be deleted at its source."
+                events.record("backup.deletion_asked", said, by=by, set=found)
+        bell.ring("retire_default_backups")
+
+
+def why_kept(found: BackupSet, at: datetime) -> Refusal | None:
+    """Return why a default backup may not be deleted now, None where a person may (R-2.4, R-2.5).
+
+    The seven days are the shortest that R-2.5 lets a default backup be kept; the vendor's operation asks for them too.
+    """
+    there = _there(found.instance, found.database)
+    if found.deleted_at or not there.filter(pk=found.pk).exists():
+        return Refusal("BackupGone", "It has been deleted.", "")
+    if found.origin != "taken":
+        return Refusal(
+            "BackupNotOurs", "Farshore never deletes what another's job wrote.", "Delete it where it was written."
+        )
+    if found.finished_at > at - SHORTEST:
+        until = found.finished_at + SHORTEST
+        return Refusal("BackupTooYoung", f"It is kept for 7 days, until {until:%Y-%m-%d %H:%M} UTC.", "Ask after that.")
+    if found.weighed_at is None or found.copies.filter(state__in=PENDING).exists():
+        return Refusal("CopyOwed", "A copy of it has not arrived yet.", "Wait for the copy, or cancel it.")
+    if _is_being_restored(found):
+        return Refusal("BackupInUse", "It is being restored.", "Ask when the restore is over.")
+    if not found.instance.released and (newest := _newest(there)) and newest.pk == found.pk:
+        return Refusal("NewestKept", "It is the newest backup of its database at the source.", "Take another first.")
+    return _needed(found, there)
+
+
+def _needed(found: BackupSet, there: QuerySet[BackupSet]) -> Refusal | None:
+    by = len(_chain(there, found.instance)[1].get(found.pk, ()))
+    if not by:
+        return None
+    words = "A later backup needs" if by == 1 else f"{by} later backups need"
+    return Refusal("BackupNeeded", f"{words} it.", "It goes when they go.")
+
+
+# ---- deleting
 
 
 def _retire(found: BackupSet, at: datetime) -> bool:

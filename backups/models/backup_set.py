@@ -113,6 +113,7 @@ class BackupSet(models.Model):
     run_id = models.CharField(max_length=40, blank=True)
     discovered_at = models.DateTimeField()
     weighed_at = models.DateTimeField(null=True)  # planning has decided whether a copy of it is owed
+    deletion_asked_at = models.DateTimeField(null=True)  # a person wants it gone from its source
     deleted_at = models.DateTimeField(null=True)
     files = models.ManyToManyField(BackupFile, through="backups.SetFile", related_name="sets")
 
@@ -132,6 +133,9 @@ class BackupSet(models.Model):
             models.Index(fields=["instance", "database", "kind", "-finished_at"], name="set_newest"),
             models.Index(fields=["id"], condition=Q(weighed_at=None), name="set_to_weigh"),
             models.Index(fields=["id"], condition=~Q(contradiction=""), name="set_contradicted"),
+            models.Index(
+                fields=["id"], condition=Q(deletion_asked_at__isnull=False, deleted_at=None), name="set_to_delete"
+            ),
             models.Index(fields=["instance"], condition=Q(first_position__lte=F("fork_position")), name="set_crosses"),
         ]
 

@@ -12,6 +12,7 @@ urlpatterns = [
     path("<int:pk>/", views.page, name="page"),
     path("<int:pk>/copies/", views.copies, name="copies"),
     path("<int:pk>/server-script/", views.server_script, name="server_script"),
+    path("<int:pk>/delete/", views.Delete.as_view(), name="delete"),
     path("copies/<int:pk>/retry/", views.retry, name="retry"),
     path("copies/<int:pk>/again/", views.again, name="again"),
     path("copies/<int:pk>/cancel/", views.Cancel.as_view(), name="cancel"),

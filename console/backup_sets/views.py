@@ -13,7 +13,7 @@ from django.utils.translation import gettext, ngettext
 from django.views import View
 from django.views.decorators.http import require_POST
 
-from backups import access, mending, planning, policies, replication, server_scripts
+from backups import access, mending, planning, policies, replication, retiring, server_scripts
 from backups.events import By
 from backups.models import BackupJob, BackupSet, CancelReason, Copy, CopyState, Role, Transfer
 from console.backup_sets.beside import beside, file_name
@@ -108,6 +108,32 @@ class Cancel(View):
         if not policies.cancel(copy, CancelReason.PERSON, acting(request)):
             return done(request, gettext("It is not under way any more."), back=_page_of(copy), tone="bad")
         return done(request, gettext("The copy is cancelled."), back=_page_of(copy))
+
+
+class Delete(View):
+    """Delete a default backup at its source before its date (R-2.5); copies of it stay."""
+
+    def get(self, request: HttpRequest, pk: int) -> HttpResponse:
+        found = _operated_set(request, pk)
+        context = {
+            "set": found,
+            "why_kept": retiring.why_kept(found, clock.now()),
+            "copies": found.copies.visible().filter(state=CopyState.COMPLETED).count(),
+        }
+        return render_dialog(request, "backup_sets/_delete_dialog.html", context, back=_page_of_set(pk))
+
+    def post(self, request: HttpRequest, pk: int) -> HttpResponse:
+        try:
+            retiring.ask_to_delete([_operated_set(request, pk)], acting(request))
+        except Refusal as refusal:
+            return done(request, str(refusal), back=_page_of_set(pk), tone="bad")
+        return done(request, gettext("It is deleted at its source."), back=_page_of_set(pk))
+
+
+def _operated_set(request: HttpRequest, pk: int) -> BackupSet:
+    found = access.set_for(request.user, pk)
+    access.require(request.user, found.instance, Role.OPERATOR)
+    return found
 
 
 @require_POST
@@ -245,4 +271,8 @@ def _operated_copy(request: HttpRequest, pk: int) -> Copy:
 
 
 def _page_of(copy: Copy) -> str:
-    return reverse("backup_sets:page", args=[copy.set_id])
+    return _page_of_set(copy.set_id)
+
+
+def _page_of_set(pk: int) -> str:
+    return reverse("backup_sets:page", args=[pk])

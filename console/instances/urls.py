@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from console.instances import databases, level2, logs, pages, views
+from console.instances import databases, defaults, level2, logs, pages, views
 
 app_name = "instances"
 urlpatterns = [
@@ -16,6 +16,7 @@ urlpatterns = [
     path("<code:code>/drills/", pages.DrillsOfInstance.as_view(), name="drills"),
     path("<code:code>/progress/", pages.progress, name="progress"),
     path("<code:code>/backup/", views.BackupNow.as_view(), name="backup"),
+    path("<code:code>/default/settings/", defaults.Dialog.as_view(), name="defaults"),
     path("<code:code>/level2/", level2.Dialog.as_view(), name="level2"),
     path("<code:code>/level2/preview/", level2.preview, name="level2_preview"),
     path("<code:code>/release/", views.Release.as_view(), name="release"),

@@ -14,6 +14,7 @@ from django.template.response import TemplateResponse
 from backups import (
     certificate_book,
     default_backups,
+    default_settings,
     discovery,
     eligibility,
     events,
@@ -142,19 +143,8 @@ class InstanceForm(forms.ModelForm):
         return None
 
     def _logs_refused(self, data: dict[str, Any]) -> Refusal | None:
-        engine = engine_of(data.get("engine") or self.instance.engine).capabilities
-        takes = engine.takes_logs and data["arrival"] == Arrival.TAKEN
-        if data["log_every_minutes"] and not takes:
-            return Refusal("LogNotTaken", "Farshore takes no log backups of it.", "Choose never.", "log_every_minutes")
-        policy = policies.enabled_policy(self.instance) if self.instance.pk else None
-        if policy and policy.logs_enabled and takes and not data["log_every_minutes"]:
-            return Refusal(
-                "LogsWanted",
-                "Its logs are copied to another region, and then nobody would take them.",
-                "Turn log backup off in its settings first.",
-                "log_every_minutes",
-            )
-        return None
+        engine = data.get("engine") or self.instance.engine
+        return default_settings.logs_refused(self.instance, data["log_every_minutes"], engine, data["arrival"])
 
     def _method_refused(self, data: dict[str, Any]) -> Refusal | None:
         return eligibility.refuse_method(self.instance, data["backup_method"]) if self.instance.pk else None

@@ -70,13 +70,11 @@ def wish_for(name: str, instance: Instance, copy: Copy) -> dict[str, Any]:
 
 
 def test_every_operation_there_is_stands_in_the_contract() -> None:
-    assert set(OPERATIONS) <= set(CONTRACT)
-    assert set(CONTRACT) - set(OPERATIONS) == {"ModifyBackupPolicy", "DeleteBackup"}
+    assert set(OPERATIONS) == set(CONTRACT)
 
 
-@pytest.mark.parametrize("name", sorted(set(CONTRACT) - set(OPERATIONS)))
-def test_what_is_not_there_is_said_not_to_be(ask: Ask, fleet: Fleet, name: str) -> None:
-    assert ask(name)["Code"] == "InvalidAction.NotFound"
+def test_what_is_not_there_is_said_not_to_be(ask: Ask, fleet: Fleet) -> None:
+    assert ask("DestroyDBInstance")["Code"] == "InvalidAction.NotFound"
 
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS))

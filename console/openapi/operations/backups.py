@@ -1,4 +1,4 @@
-"""Default backups at their source: how they are set, which there are, taking one, and what is under way."""
+"""Default backups at their source: which there are, taking and deleting one, and what is under way."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from typing import Any
 
 from django.db.models import QuerySet, Sum
 
-from backups import default_backups, restoring
+from backups import default_backups, restoring, retiring
 from backups.engines import engine_of
-from backups.models import BackupJob, BackupSet, Instance, Kind, LogStream, Restore, Role, SetStatus
-from backups.timetable import USUAL_TIME, next_slot
+from backups.models import BackupJob, BackupSet, Instance, Kind, Restore, Role, SetStatus
 from console.openapi import faults
 from console.openapi.asking import Asked, Page, page_of
 from console.openapi.callers import Caller
@@ -17,7 +16,6 @@ from console.openapi.faults import Fault
 from console.openapi.operations import spelling
 from console.openapi.operations.table import Answer, operation
 
-WEEK = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 TYPES = {"Auto": Kind.FULL, "FullBackup": Kind.FULL, "IncrementalBackup": Kind.DIFFERENTIAL}
 MODES = {"Automated": False, "Manual": True}
 STATUSES = {"Success": True, "Failed": False}
@@ -29,41 +27,6 @@ JOB_STATES = {
     BackupJob.State.CANCELLED: "Failed",
 }
 MOST_LISTED = 100
-
-
-# ---- how they are set
-
-
-@operation("DescribeBackupPolicy")
-def describe_backup_policy(caller: Caller, asked: Asked) -> Answer:
-    instance = caller.instance(asked.text("DBInstanceId"))
-    hour = instance.timetable_time or USUAL_TIME
-    days = sorted(instance.timetable_days)
-    logs = _gets_logs(instance)
-    return {
-        "BackupMethod": spelling.LONG_METHODS[instance.backup_method],
-        "BackupRetentionPeriod": instance.default_retention_days,
-        "Category": "Standard",
-        "PreferredBackupPeriod": ",".join(WEEK[day] for day in days),
-        "PreferredBackupTime": f"{hour:%H:%M}Z-{(hour.hour + 1) % 24:02}:{hour:%M}Z",
-        "PreferredNextBackupTime": f"{_next(instance, caller):%Y-%m-%dT%H:%MZ}" if days else "",
-        "BackupLog": spelling.SWITCH[logs],
-        "EnableBackupLog": str(int(logs)),
-        "LogBackupRetentionPeriod": instance.default_retention_days if logs else 0,
-        "LogBackupFrequency": f"LogInterval{instance.log_every_minutes}" if instance.log_every_minutes else "",
-        "EnableIncrementDataBackup": instance.full_every_days > 1,
-    }
-
-
-def _gets_logs(instance: Instance) -> bool:
-    """Whether logs of it arrive: received by us, taken by us, or found beside its backups."""
-    received = LogStream.objects.filter(instance=instance, state__in=LogStream.ACTIVE).exists()
-    return received or instance.log_every_minutes > 0 or instance.sets.filter(kind=Kind.LOG).exists()
-
-
-def _next(instance: Instance, caller: Caller) -> Any:
-    hour = instance.timetable_time or USUAL_TIME
-    return instance.next_backup_at or next_slot(instance.timetable_days, hour, caller.at)
 
 
 # ---- which there are
@@ -222,7 +185,7 @@ def describe_local_available_recovery_time(caller: Caller, asked: Asked) -> Answ
     }
 
 
-# ---- taking one
+# ---- taking and deleting one
 
 
 @operation("CreateBackup", changes=True)
@@ -249,6 +212,21 @@ def _database(instance: Instance, asked: Asked) -> str:
     if len(named) > 200:
         raise faults.bad_format("DBName", "it has at most 200 characters")
     return named
+
+
+@operation("DeleteBackup", changes=True)
+def delete_backup(caller: Caller, asked: Asked) -> Answer:
+    """One or several, all or none; they go within the hour (R-2.5)."""
+    instance = caller.instance(asked.text("DBInstanceId"), Role.OPERATOR)
+    named = asked.text("BackupId").split(",")
+    numbers = {int(one) for one in named if _is_number(one)}
+    if len(named) > MOST_LISTED:
+        raise faults.bad_format("BackupId", f"it names at most {MOST_LISTED} sets")
+    found = list(instance.sets.data().filter(pk__in=numbers, deleted_at=None))
+    if len(found) < len(named):
+        raise faults.no_such_set()
+    retiring.ask_to_delete(found, caller.by)
+    return {}
 
 
 @operation("DescribeBackupTasks")

@@ -8,8 +8,6 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
-from functools import reduce
-from operator import xor
 
 from backups.engines.sqlserver.saying_no import damaged, truncated
 
@@ -60,7 +58,12 @@ def aligned(position: int) -> int:
 
 
 def xor_words(data: bytes) -> int:
-    return reduce(xor, struct.unpack(f"<{len(data) // 2}H", data))
+    """Return the XOR of the 16-bit words of at most 64 bytes: folded in half as one number, for an appended file has tens
+    of thousands of headers."""
+    folded = int.from_bytes(data, "little")
+    for bits in (256, 128, 64, 32, 16):
+        folded ^= folded >> bits
+    return folded & 0xFFFF
 
 
 def parse_block(header: bytes, position: int) -> Block:

@@ -13,7 +13,7 @@ from backups.models import CopyPolicy, Instance, Restore
 from console.openapi import faults
 from console.openapi.asking import Asked, page_of
 from console.openapi.callers import Caller
-from console.openapi.operations import spelling
+from console.openapi.operations import landing, spelling
 from console.openapi.operations.table import Answer, operation
 
 CLASSIC = "Classic"
@@ -116,11 +116,11 @@ def _gigabytes(size: int) -> int:
 
 def _coming(restore: Restore) -> dict[str, Any]:
     """A server that is being made, or was, from backups: known by its restore's code from the first moment."""
-    source = restore.instance
+    source, restores = restore.instance, landing.together(restore)
     return {
         "DBInstanceId": restore.code,
         "DBInstanceDescription": restore.name,
-        "DBInstanceStatus": COMING[restore.state],
+        "DBInstanceStatus": COMING[landing.state_of(restores)],
         "DBInstanceType": "Primary",
         "Engine": spelling.engine(source),
         "EngineVersion": source.engine_version,
@@ -135,7 +135,7 @@ def _coming(restore: Restore) -> dict[str, Any]:
         "CreationTime": spelling.second(restore.asked_at),
         "MasterInstanceId": restore.result.code if restore.result else "",
         "LockMode": "Unlock",
-        "Tips": restore.error,
+        "Tips": landing.tips_of(restores) if restore.landing_id else restore.error,
     }
 
 

@@ -12,13 +12,12 @@ from django.db import transaction
 from backups import restoring, windows
 from backups.log_chain import Interval
 from backups.models import Copy, Instance, Role
-from backups.restoring import Preview
 from console.openapi import faults
 from console.openapi.asking import Asked
 from console.openapi.callers import Caller
 from console.openapi.faults import Fault
 from console.openapi.models import ClientToken
-from console.openapi.operations import spelling
+from console.openapi.operations import landing, spelling
 from console.openapi.operations.copies import copy_for, number_of
 from console.openapi.operations.table import Answer, operation
 from regions.models import Region, Store
@@ -34,9 +33,7 @@ BAD_TYPE = "InvalidRestoreType.Format"
 def check_create_ddr_db_instance(caller: Caller, asked: Asked) -> Answer:
     """What speaks against it is the error; else it is valid."""
     instance, wish = _wish(caller, asked, asked.among("RestoreType", CHECKED, BAD_TYPE))
-    preview: Preview = restoring.checks(instance, **wish)
-    if preview.refusals:
-        raise faults.of_refusals(preview.refusals)
+    landing.checks(instance, wish)
     return {"IsValid": "true"}
 
 
@@ -67,8 +64,11 @@ def _once(caller: Caller, asked: Asked, token: str) -> Answer:
 
 def _create(caller: Caller, asked: Asked) -> dict[str, Any]:
     instance, wish = _wish(caller, asked, asked.among("RestoreType", CREATED, BAD_TYPE))
-    name = asked.text("DBInstanceDescription") or restoring.free_name(instance)
-    restore = restoring.ask(instance, caller.by, name=name, **wish)
+    described = asked.text("DBInstanceDescription")
+    if "landing" in wish:
+        restore = landing.ask(instance, caller.by, wish, described)
+    else:
+        restore = restoring.ask(instance, caller.by, name=described or restoring.free_name(instance), **wish)
     return {
         "DBInstanceId": restore.code,
         "OrderId": str(restore.pk),
@@ -83,7 +83,14 @@ def _wish(caller: Caller, asked: Asked, how: str | None) -> tuple[Instance, dict
     instance, wish = _by_set(caller, asked, region) if how == SET else _by_time(caller, asked, region)
     caller.require(instance, Role.OPERATOR)
     _require_engine(instance, asked)
+    if server := landing.server_for(instance, region, asked.text("ZoneId")):
+        wish |= {"landing": server} | _databases(instance, wish)
     return instance, wish
+
+
+def _databases(instance: Instance, wish: dict[str, Any]) -> dict[str, Any]:
+    """A set is of one database; to a moment comes back whatever was there."""
+    return {} if "copy" in wish else {"databases": landing.databases_until(instance, wish["store"], wish["until"])}
 
 
 def _by_set(caller: Caller, asked: Asked, region: Region) -> tuple[Instance, dict[str, Any]]:

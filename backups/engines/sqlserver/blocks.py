@@ -58,8 +58,10 @@ def aligned(position: int) -> int:
 
 
 def xor_words(data: bytes) -> int:
-    """Return the XOR of the 16-bit words of at most 64 bytes: folded in half as one number, for an appended file has tens
-    of thousands of headers."""
+    """Return the XOR of the 16-bit words of at most 64 bytes.
+
+    Folded in halves as one number: an appended file has tens of thousands of headers.
+    """
     folded = int.from_bytes(data, "little")
     for bits in (256, 128, 64, 32, 16):
         folded ^= folded >> bits

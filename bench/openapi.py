@@ -71,6 +71,7 @@ def measure(server: psutil.Process, port: int, key: Key, wishes: Wishes, calls: 
     line("(the floor)", *(both(server, port, calls, lambda link: plain(link, FLOOR)) for _ in range(2)))
     for name, wish in wishes.items():
         send = signed(key, name, wish)
+        assert send(http.client.HTTPConnection("127.0.0.1", port)) == 200, name
         if line(name, *(both(server, port, calls, send) for _ in range(2))) < WANTED:
             slow.append(name)
     print(
@@ -154,9 +155,21 @@ def wishes_for(fleet: Any, instance: Any) -> Wishes:
     wishes = {}
     for name in sorted(one.name for one in OPERATIONS.values() if not one.changes):
         needed = {one for one, facts in request_of(name).items() if facts.get("required")}
-        wishes[name] = {one: value for one, value in usual.items() if one in needed | OF_ITS_OWN.get(name, set())}
-    wishes["CheckCreateDdrDBInstance"]["RegionId"] = TARGET
-    return wishes
+        wishes[name] = {one: usual.get(one, "1") for one in sorted(needed | OF_ITS_OWN.get(name, set()))}
+    return wishes | {"CheckCreateDdrDBInstance": wishes["CheckCreateDdrDBInstance"] | restorable(fleet)}
+
+
+def restorable(fleet: Any) -> dict[str, str]:
+    """Return what names a set that can be restored here, as a worker that is there lets everybody know."""
+    from django.core.management import call_command
+
+    from backups import restoring
+
+    call_command("createcachetable")
+    restoring.announce(TARGET)
+    shop = fleet.instance("shop", engine="postgresql", engine_version="16.4", data_bytes=10**7)
+    copy = fleet.copy(fleet.backup(shop, size=10**7, database=""), fleet.policy(shop, TARGET))
+    return {"RegionId": TARGET, "BackupSetId": str(copy.pk), "Engine": "PostgreSQL", "EngineVersion": "16.4"}
 
 
 OF_ITS_OWN = {  # what is not mandatory, and without which nothing is found

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
 
 
@@ -10,7 +11,8 @@ class RegionsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from regions import catalog, secrets
+        from regions import catalog, moments, secrets
 
         secrets.register("regions.Store", "sealed_credentials", lambda store: store.identity)
+        connection_created.connect(moments.use, dispatch_uid="regions.moments")
         post_migrate.connect(catalog.load_after_migrate, sender=self, dispatch_uid="regions.catalog")

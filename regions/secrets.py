@@ -34,6 +34,14 @@ class Key(NamedTuple):
     bytes: bytes
 
 
+class Ring(NamedTuple):
+    """A ring that was read, and how its file looked just before. The keys stay in memory: whoever reads that of a
+    process which may read the file has them anyway; what they opened never stays."""
+
+    look: tuple[str, int, int, int, int] | None
+    keys: list[Key]
+
+
 @dataclass(frozen=True)
 class SealedColumn:
     """A column that holds sealed bytes: `model` as "app.Model", `identity` tells a row's associated data."""
@@ -44,6 +52,7 @@ class SealedColumn:
 
 
 _columns: dict[tuple[str, str], SealedColumn] = {}
+_read = Ring(None, [])
 
 
 def register(model: str, column: str, identity: Callable[[Any], str]) -> None:
@@ -150,11 +159,23 @@ def _path() -> Path:
 
 
 def _ring() -> list[Key]:
-    """Read the ring anew each time: it is tiny, and a rotation elsewhere must be seen at once."""
+    """Return the ring as it is now: a rotation elsewhere, which puts another file in its place, is seen at once."""
+    global _read
     path = _path()
-    if not path.exists():
+    try:
+        look = _look(path)
+    except FileNotFoundError:
         _create(path)
-    return [_key(line) for line in path.read_text().splitlines() if line.strip()]
+        look = _look(path)
+    if look != _read.look:
+        _read = Ring(look, [_key(line) for line in path.read_text().splitlines() if line.strip()])
+    return _read.keys
+
+
+def _look(path: Path) -> tuple[str, int, int, int, int]:
+    """What tells this file from any other that may ever lie there: looking costs a thirtieth of reading."""
+    seen = path.stat()
+    return str(path), seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
 
 
 def _key(line: str) -> Key:

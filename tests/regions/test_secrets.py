@@ -48,6 +48,22 @@ def test_a_key_that_is_missing_is_named(ring: Path) -> None:
     assert refused.value.code == "KeyMissing"
 
 
+def test_a_ring_that_another_process_changed_is_seen_at_once(ring: Path) -> None:
+    sealed = secrets.seal(b"word", "row")
+    kept = ring.read_text()
+    for _ in range(5):
+        secrets.rotate()
+        assert secrets.open_sealed(sealed, "row") == b"word"
+    assert secrets.key_ids() == [line.split()[0] for line in ring.read_text().splitlines()]
+    other = ring.with_name("other")
+    other.write_text("\n".join(ring.read_text().splitlines()[:5]) + "\n")
+    os.replace(other, ring)
+    with pytest.raises(Refusal):
+        secrets.open_sealed(sealed, "row")
+    ring.write_text(kept)
+    assert secrets.open_sealed(sealed, "row") == b"word"
+
+
 @pytest.mark.django_db
 def test_after_a_rotation_the_old_key_is_no_longer_needed(ring: Path) -> None:
     store = Store(region=Region.objects.get(pk="cn-beijing"), url="s3://bucket", attached_at=timezone.now())

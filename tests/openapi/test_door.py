@@ -12,13 +12,14 @@ from django.test import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as any_of
 
-from backups.models import Event
+from backups.models import Copy, Event, Instance
 from console.openapi import operations
 from console.openapi.calls import MOST_BYTES
 from console.openapi.keys import NewSecret
 from console.openapi.operations import Operation
 from tests.console.fleet import Fleet
 from tests.openapi.signing import FORM, acs3, refused, rpc, said
+from tests.openapi.test_operations import wish_for
 
 pytestmark = pytest.mark.django_db
 
@@ -188,10 +189,13 @@ def test_any_parameters_of_any_operation_give_no_server_error(
 ) -> None:
     from console.openapi.contract import request_of
 
+    instance = Instance.objects.first() or fleet.protected("ledger")
+    copy = Copy.objects.filter(set__instance=instance).last()
     name = data.draw(any_of.sampled_from(sorted(operations.OPERATIONS)))
-    known = ["cn-hangzhou", "cn-shanghai"]
     given_ = data.draw(any_of.fixed_dictionaries({}, optional=dict.fromkeys(request_of(name), WORDS)))
-    given_ |= {"RegionId": data.draw(any_of.sampled_from([*known, "nowhere"]))}
+    known = {key: str(value) for key, value in wish_for(name, instance, copy).items()}
+    given_ |= {key: value for key, value in known.items() if data.draw(any_of.integers(0, 4))}  # mostly what is there
+    given_ |= {"RegionId": data.draw(any_of.sampled_from(["cn-hangzhou", "cn-shanghai", "nowhere"]))}
     answer = acs3(key, name, form={one: value.encode("utf-8", "replace") for one, value in given_.items()}).send(client)
     assert answer.status_code < 500, said(answer)
 

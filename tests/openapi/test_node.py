@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from backups import agreements, planning
+from backups import agreements, restoring
 from console.openapi.keys import NewSecret
+from tests.backups.landings import Place, chain, place_in
 from tests.backups.world import SOURCE, TARGET, World
 from tests.openapi.conftest import key_of
 from tests.programs import needs, needs_in
@@ -49,15 +51,36 @@ def test_a_pipeline_in_node(address: str, world: World) -> None:
     wish = where | {"backupEnabled": "1", "crossBackupRegion": TARGET, "retention": 14}
     assert call(address, key, "ModifyInstanceCrossBackupPolicy", **wish)["backupEnabled"] == "Enable"
     assert call(address, key, "DescribeInstanceCrossBackupPolicy", **where)["retention"] == 14
-    found = world.finished(orders)
-    planning.weigh(found.pk)
+    path = world.drop(orders, "sales.bak", *chain(logs=0))
+    world.find(orders)
     world.carry(TARGET)
     [item] = call(address, key, "DescribeCrossRegionBackups", **where)["items"]["item"]
     assert (item["backupSetStatus"], item["crossBackupRegion"]) == (0, TARGET)
     with urllib.request.urlopen(item["crossBackupDownloadLink"]) as fetched:
-        assert fetched.read() == (world.folder / SOURCE / found.files.get().key).read_bytes()
+        assert fetched.read() == path.read_bytes()
+    with place_in(world) as place:
+        _restored(address, key, place, item["crossBackupId"])
     off = call(address, key, "ModifyInstanceCrossBackupPolicy", **where, backupEnabled="0")
     assert off["backupEnabled"] == "Disable"
+
+
+def _restored(address: str, key: NewSecret, place: Place, copy_id: int) -> None:
+    place.register()
+    wish = {
+        "regionId": TARGET,
+        "backupSetId": str(copy_id),
+        "restoreType": "BackupSet",
+        "engine": "SQLServer",
+        "engineVersion": "2022",
+        "DBInstanceNetType": "Intranet",
+        "payType": "Postpaid",
+        "securityIPList": "127.0.0.1",
+    }
+    made = call(address, key, "CreateDdrInstance", **wish)
+    restoring.run(restoring.claim(TARGET), threading.Event())
+    found = call(address, key, "DescribeDBInstanceAttribute", DBInstanceId=made["DBInstanceId"])
+    assert found["items"]["DBInstanceAttribute"][0]["DBInstanceStatus"] == "Running"
+    assert place.machine.database("Sales-restored").state == "ONLINE"
 
 
 def test_refusals_in_node(address: str, world: World) -> None:
@@ -65,4 +88,4 @@ def test_refusals_in_node(address: str, world: World) -> None:
     assert call(address, replace(key, secret="wrong"), "DescribeRegions")["code"] == "SignatureDoesNotMatch"
     nothing = {"DBInstanceId": "rm-nothing"}
     assert call(address, key, "DescribeBackups", **nothing)["code"] == "InvalidDBInstance.NotFound"
-    assert call(address, key, "DeleteBackup", backupId="1", **nothing)["code"] == "InvalidAction.NotFound"
+    assert call(address, key, "DeleteDBInstance", **nothing)["code"] == "InvalidAction.NotFound"

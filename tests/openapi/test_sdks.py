@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import socket
+import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,11 +23,12 @@ from aliyunsdkcore.client import AcsClient
 from aliyunsdkcore.request import RpcRequest
 from darabonba.runtime import RuntimeOptions
 
-from backups import agreements, planning
+from backups import agreements, restoring
 from backups.models import Copy, CopyState, Instance, Restore
 from console.openapi import keys
 from console.openapi.contract import CONTRACT
 from console.openapi.keys import NewSecret
+from tests.backups.landings import Place, chain, place_in
 from tests.backups.world import SOURCE, TARGET, World
 from tests.openapi.conftest import key_of
 from tests.openapi.signing import acs3
@@ -105,6 +107,28 @@ def key(world: World) -> NewSecret:
 
 
 @pytest.fixture
+def place(world: World) -> Iterator[Place]:
+    """Where databases are restored (simulation)."""
+    with place_in(world) as found:
+        yield found
+
+
+def ddr_of(copy_id: int) -> dict[str, Any]:
+    """What a restore of a set in the destination is asked with."""
+    return {
+        "RegionId": TARGET,
+        "BackupSetId": str(copy_id),
+        "Engine": "SQLServer",
+        "EngineVersion": "2022",
+        "DBInstanceNetType": "Intranet",
+        "PayType": "Postpaid",
+        "SecurityIPList": "127.0.0.1",
+        "DBInstanceClass": "any",
+        "DBInstanceStorage": 20,
+    }
+
+
+@pytest.fixture
 def orders(world: World) -> Instance:
     world.store(TARGET)
     return world.instance("orders", engine_version="2022")
@@ -114,9 +138,10 @@ def orders(world: World) -> Instance:
 
 
 @pytest.mark.parametrize("sdk", SDKS)
-def test_a_pipeline_enables_watches_fetches_and_disables(
-    address: str, world: World, orders: Instance, key: NewSecret, sdk: Any
+def test_a_pipeline_enables_watches_fetches_restores_and_disables(
+    address: str, world: World, orders: Instance, place: Place, key: NewSecret, sdk: Any
 ) -> None:
+    place.register()
     agreements.accept_standing(world.group, "mainland", "mainland", world.by)
     call, where = sdk(address, key), {"RegionId": SOURCE, "DBInstanceId": orders.code}
     assert TARGET in call("DescribeAvailableCrossRegion", {"RegionId": SOURCE})["Regions"]["Region"]
@@ -127,15 +152,23 @@ def test_a_pipeline_enables_watches_fetches_and_disables(
     assert (read["BackupEnabled"], read["CrossBackupRegion"], read["Retention"]) == ("Enable", TARGET, 14)
     assert call("DescribeCrossRegionBackups", where)["Items"]["Item"] == []
 
-    found = world.finished(orders)
-    planning.weigh(found.pk)
+    path = world.drop(orders, "sales.bak", *chain(logs=0))
+    world.find(orders)
     assert call("DescribeCrossRegionBackups", where)["Items"]["Item"] == []
     world.carry(TARGET)
     [item] = call("DescribeCrossRegionBackups", where)["Items"]["Item"]
     assert item["CrossBackupId"] == Copy.objects.get(state=CopyState.COMPLETED).pk
     assert item["BackupSetStatus"] == 0 and item["RestoreRegions"]["RestoreRegion"] == [TARGET]
     with urllib.request.urlopen(item["CrossBackupDownloadLink"]) as fetched:
-        assert fetched.read() == (world.folder / SOURCE / found.files.get().key).read_bytes()
+        assert fetched.read() == path.read_bytes()
+
+    there = ddr_of(item["CrossBackupId"])
+    assert call("CheckCreateDdrDBInstance", there | {"RestoreType": "0"})["IsValid"] == "true"
+    made = call("CreateDdrInstance", there | {"RestoreType": "BackupSet"})["DBInstanceId"]
+    restoring.run(restoring.claim(TARGET), threading.Event())
+    [coming] = call("DescribeDBInstanceAttribute", {"DBInstanceId": made})["Items"]["DBInstanceAttribute"]
+    assert (coming["DBInstanceStatus"], coming["Tips"]) == ("Running", "Sales: Sales-restored.")
+    assert place.machine.database("Sales-restored").state == "ONLINE"
 
     ended = call("ModifyInstanceCrossBackupPolicy", where | {"BackupEnabled": "0"})
     assert ended["BackupEnabled"] == "Disable"
@@ -152,7 +185,7 @@ def test_every_refusal_has_its_documented_code(
     assert code_of(good, "DescribeInstanceCrossBackupPolicy", where | {"DBInstanceId": "rm-no"}) == (
         "InvalidDBInstance.NotFound"
     )
-    assert code_of(good, "DeleteBackup", {"DBInstanceId": "a", "BackupId": "b"}) == "InvalidAction.NotFound"
+    assert code_of(good, "DeleteDBInstance", {"DBInstanceId": "a"}) == "InvalidAction.NotFound"
     assert code_of(good, "ModifyInstanceCrossBackupPolicy", where) == "ParameterLeastAssociate"
     modify = where | {"BackupEnabled": "1", "CrossBackupRegion": TARGET}
     assert code_of(good, "ModifyInstanceCrossBackupPolicy", modify) == "AgreementNotAccepted"

@@ -125,7 +125,8 @@ def _close(row: LogGap) -> None:
         return
     LogGap.objects.filter(pk=row.pk).update(healed_at=clock.now())
     alerts.close_alert("log_gap", _subject(row))
-    events.record("log_gap.healed", f"The gap in the logs {_limits_said(row)} is healed.", instance=row.instance)
+    said = f"The gap in the logs {_limits_said(row)} is healed."
+    events.record("log_gap.healed", said, instance=row.instance, gap=row.pk)
 
 
 # ---- words

@@ -11,6 +11,7 @@ import ipaddress
 import socket
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
+from itertools import islice
 
 from django.conf import settings
 
@@ -65,10 +66,13 @@ def address_of(host: str, port: int) -> str:
     return str(next(_allowed(host, port)))
 
 
-def connect(host: str, port: int, timeout: float) -> socket.socket:
-    """Open a TCP connection to the first allowed address that answers; raises Refusal or OSError."""
+def connect(host: str, port: int, timeout: float, *, tries: int | None = None) -> socket.socket:
+    """Open a TCP connection to the first allowed address that answers; raises Refusal or OSError.
+
+    `timeout` is for each address; `tries`: for how many of them, all unless it is said.
+    """
     problem: OSError | None = None
-    for address in _allowed(host, port):
+    for address in islice(_allowed(host, port), tries):
         try:
             connection = socket.create_connection((str(address), port), timeout)
         except OSError as error:

@@ -44,7 +44,7 @@ pytestmark = pytest.mark.django_db
 
 NOUNS = [
     model
-    for app in ("regions", "backups", "billing", "console_openapi")
+    for app in ("regions", "backups", "billing", "console_openapi", "console_webhooks")
     for model in apps.get_app_config(app).get_models()
 ]
 FACTS = [
@@ -91,6 +91,9 @@ FACTS = [
     "callcount",
     "clienttoken",
     "usednonce",
+    "endpoint",
+    "delivery",
+    "attempt",
 ]
 
 

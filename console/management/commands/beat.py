@@ -24,7 +24,7 @@ def timetable() -> dict[str, float]:
     """What the rooms want rung: a task's name and every how many seconds."""
     return {
         f"{room}.tasks.{name}": seconds
-        for room in ("backups", "billing", "console.openapi")
+        for room in ("backups", "billing", "console.openapi", "console.webhooks")
         for name, seconds in import_module(f"{room}.tasks").TIMETABLE.items()
     }
 

@@ -1,0 +1,39 @@
+"""Webhooks in the admin: to be read only, and never a secret."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+
+from console.support.nouns import Facts, among
+from console.webhooks.models import Attempt, Delivery, Endpoint, Kind
+
+
+@admin.register(Endpoint)
+class Endpoints(Facts):
+    list_display = ["code", "name", "user", "kinds", "is_limited", "created_at", "last_delivered_at", "disabled_at"]
+    list_filter = [
+        "is_limited",
+        ("disabled_at", admin.EmptyFieldListFilter),
+        ("removed_at", admin.EmptyFieldListFilter),
+    ]
+    list_select_related = ["user"]
+    search_fields = ["code", "name", "url", "user__username"]
+    ordering = ["-pk"]
+
+
+@admin.register(Delivery)
+class Deliveries(Facts):
+    list_display = ["message_id", "kind", "endpoint", "instance", "occurred_at", "state", "attempts", "last_status"]
+    list_filter = ["created_at", among("state", *Delivery.State.values), among("kind", *Kind.values)]
+    list_select_related = ["endpoint", "instance"]
+    search_fields = ["message_id", "source", "endpoint__code", "endpoint__name", "instance__code", "instance__name"]
+    ordering = ["-pk"]
+
+
+@admin.register(Attempt)
+class Attempts(Facts):
+    list_display = ["began_at", "delivery", "status", "milliseconds", "error"]
+    list_filter = ["began_at"]
+    list_select_related = ["delivery"]
+    search_fields = ["delivery__message_id", "delivery__endpoint__code"]
+    ordering = ["-pk"]

@@ -1,0 +1,220 @@
+"""What is due is sent: claimed one by one under a fence, posted outside any transaction, written down, tried again.
+
+At least once: the worker may die between the POST and the row, and then the same message ID goes out again. One run at
+a time in the whole installation, so that addresses that hang hold up one slot of one worker and none of the copies;
+within it each endpoint has a thread of its own, and one that fails is left alone for a while.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from random import uniform
+
+from django.db import connection, transaction
+from django.db.models import Exists, F, OuterRef, Q
+
+from backups import alerts
+from console.webhooks import endpoints, posting, signing
+from console.webhooks.audience import audience_of
+from console.webhooks.models import Attempt, Delivery, Endpoint
+from console.webhooks.posting import GONE, Outcome
+from regions import clock
+from regions.refusals import Refusal
+
+log = logging.getLogger(__name__)
+LOCK = 730_011
+RUN_SECONDS = 10  # nothing new is begun after it; what was begun ends within WAIT_SECONDS
+AT_ONCE = 8
+WAIT_SECONDS = posting.TOTAL_SECONDS + 5  # longer than any POST, unless a name is being resolved
+LEASE = timedelta(seconds=60)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+# A little under a day and a half, in which a person has had a morning.
+PAUSES = (MINUTE / 2, 2 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 10 * HOUR, 15 * HOUR)
+LONGEST_PAUSE_SECONDS = 600  # of an endpoint that fails, before anything else of it is tried
+GIVEN_UP_AFTER = timedelta(days=5)
+AGENT = "Farshore-Webhooks/1"
+
+State = Delivery.State
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One delivery in our hands, and the attempt that was written down for it."""
+
+    delivery: Delivery
+    attempt: Attempt
+
+
+def deliver_due(run_seconds: float = RUN_SECONDS) -> int:
+    """Send what is due for as long as a run may take; return how many attempts were made. Safe to run beside itself."""
+    with _the_only_run() as mine:
+        return _Run(time.monotonic() + run_seconds).work() if mine else 0
+
+
+class _Run:
+    """The threads only post; every row is written by the one that started them."""
+
+    def __init__(self, ends_at: float) -> None:
+        self.ends_at, self.made = ends_at, 0
+        self.underway: dict[Future[Outcome], tuple[Claim, float]] = {}
+        self.hands = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook")
+
+    def work(self) -> int:
+        try:
+            for pk in _due():
+                while len(self.underway) >= AT_ONCE:
+                    self._settle_some()
+                self._begin(pk)
+            while self.underway:
+                self._settle_some()
+        finally:
+            self.hands.shutdown(wait=False)  # a thread that still waits for a name ends by itself, unheard
+        return self.made
+
+    def _begin(self, pk: int) -> None:
+        """Claim the endpoint's next one and hand it to a thread."""
+        if time.monotonic() >= self.ends_at or (claim := claim_next(pk)) is None:
+            return
+        self.made += 1
+        try:
+            prepared = prepare(claim)
+        except Refusal as refusal:  # its secret cannot be opened: nothing to send, and somebody has to know
+            settle(claim, Outcome(None, refusal.sentence, 0))
+            return
+        future = self.hands.submit(posting.post, *prepared)
+        self.underway[future] = claim, time.monotonic() + WAIT_SECONDS
+
+    def _settle_some(self) -> None:
+        done, _ = wait(self.underway, timeout=1, return_when=FIRST_COMPLETED)
+        at = time.monotonic()
+        for future in [one for one, (_, until) in self.underway.items() if one in done or at > until]:
+            claim, _ = self.underway.pop(future)
+            outcome = future.result() if future in done else Outcome(None, "It did not answer in time.", 0)
+            if settle(claim, outcome) and outcome.is_taken:
+                self._begin(claim.delivery.endpoint_id)
+
+
+@contextmanager
+def _the_only_run() -> Iterator[bool]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [LOCK])
+        mine = cursor.fetchone()[0]
+    try:
+        yield mine
+    finally:
+        if mine:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
+
+
+# ---- claiming
+
+
+def _free(at: datetime) -> Q:
+    return Q(leased_until=None) | Q(leased_until__lt=at)
+
+
+def _due() -> list[int]:
+    """Return the endpoints for which something is due, those that have been well first."""
+    at = clock.now()
+    due = Delivery.objects.filter(_free(at), endpoint=OuterRef("pk"), state=State.WAITING, due_at__lte=at)
+    ready = Endpoint.objects.enabled().filter(Q(paused_until=None) | Q(paused_until__lte=at), Exists(due))
+    return list(ready.order_by("failures", "paused_until", "pk").values_list("pk", flat=True))
+
+
+def claim_next(endpoint_pk: int) -> Claim | None:
+    """Take the endpoint's next due delivery under a new fence, and write the attempt down; None when there is none.
+
+    What its owner may no longer hear of is dropped on the way.
+    """
+    while True:
+        with transaction.atomic():
+            at = clock.now()
+            delivery = (
+                Delivery.objects.select_for_update(skip_locked=True, of=("self",), no_key=True)
+                .filter(_free(at), endpoint=endpoint_pk, state=State.WAITING, due_at__lte=at)
+                .filter(endpoint__disabled_at=None)
+                .select_related("endpoint__user", "instance")
+                .order_by("due_at", "pk")
+                .first()
+            )
+            if delivery is None:
+                return None
+            if audience_of(delivery.endpoint).may_hear(delivery):
+                return _claimed(delivery, at)
+            delivery.state, delivery.why, delivery.ended_at = State.DROPPED, "Its owner may not see this any more.", at
+            delivery.save(update_fields=["state", "why", "ended_at"])
+
+
+def _claimed(delivery: Delivery, at: datetime) -> Claim:
+    delivery.fence, delivery.attempts, delivery.leased_until = delivery.fence + 1, delivery.attempts + 1, at + LEASE
+    delivery.save(update_fields=["fence", "attempts", "leased_until"])
+    return Claim(delivery, Attempt.objects.create(delivery=delivery, fence=delivery.fence, began_at=at))
+
+
+def prepare(claim: Claim) -> tuple[str, dict[str, str], bytes]:
+    """Return where it goes, its headers and its body; raises Refusal when no secret can be opened."""
+    endpoint, at, body = claim.delivery.endpoint, claim.attempt.began_at, claim.delivery.body.encode()
+    secrets = endpoints.secrets_of(endpoint, at)
+    signed = signing.headers(secrets, claim.delivery.message_id, int(at.timestamp()), body)
+    return endpoint.url, {"Content-Type": "application/json", "User-Agent": AGENT, **signed}, body
+
+
+# ---- settling
+
+
+def settle(claim: Claim, outcome: Outcome) -> bool:
+    """Write down what came of it, under the fence; False when it is somebody else's by now (I15)."""
+    at = clock.now()
+    told = {"status": outcome.status, "error": outcome.error, "milliseconds": outcome.milliseconds, "ended_at": at}
+    with transaction.atomic():
+        Attempt.objects.filter(pk=claim.attempt.pk, ended_at=None).update(**told)
+        mine = Delivery.objects.filter(pk=claim.delivery.pk, fence=claim.delivery.fence, state=State.WAITING)
+        last = {"leased_until": None, "last_status": outcome.status, "last_error": outcome.error}
+        if not mine.update(**last, **_next(claim.delivery, outcome, at)):
+            return False
+        _mark(claim.delivery.endpoint_id, outcome, at)
+    if not outcome.is_taken:
+        _despair(claim.delivery.endpoint_id, outcome, at)
+    return True
+
+
+def _next(delivery: Delivery, outcome: Outcome, at: datetime) -> dict[str, object]:
+    if outcome.is_taken:
+        return {"state": State.DELIVERED, "ended_at": at}
+    if delivery.attempts > len(PAUSES):
+        return {"state": State.FAILED, "ended_at": at, "why": f"It was tried {delivery.attempts} times."}
+    return {"due_at": at + PAUSES[delivery.attempts - 1] * uniform(1, 1.1)}
+
+
+def _mark(endpoint_pk: int, outcome: Outcome, at: datetime) -> None:
+    row = Endpoint.objects.filter(pk=endpoint_pk)
+    if outcome.is_taken:
+        row.update(failures=0, failing_since=None, paused_until=None, last_delivered_at=at)
+        return
+    row.filter(failing_since=None).update(failing_since=at)
+    failures = row.values_list("failures", flat=True)[0]
+    pause = min(30 * 2 ** min(failures, 10), LONGEST_PAUSE_SECONDS)
+    row.update(failures=F("failures") + 1, paused_until=at + timedelta(seconds=pause))
+
+
+def _despair(endpoint_pk: int, outcome: Outcome, at: datetime) -> None:
+    """Disable an endpoint that says it is gone, or with which nothing has worked for days."""
+    endpoint = Endpoint.objects.select_related("user").get(pk=endpoint_pk)
+    host = posting.host_of(endpoint.url)
+    if outcome.status == GONE:
+        endpoints.disable_by_itself(endpoint, f"{host} answered 410: it is gone for good.")
+    elif endpoint.failing_since and at - endpoint.failing_since >= GIVEN_UP_AFTER:
+        why = f"{host} has taken nothing since {endpoint.failing_since:%Y-%m-%d %H:%M} UTC. {outcome.error}"
+        with transaction.atomic():
+            if endpoints.disable_by_itself(endpoint, why):
+                said = f"The webhook {endpoint.name} of {endpoint.user} was disabled: {why}"
+                remedy = "When it answers again, enable it on the page of webhooks; or remove it there."
+                alerts.open_alert(endpoints.FAILING, endpoints.subject_of(endpoint), said, remedy=remedy)
+    log.info("webhook not taken", extra={"webhook": endpoint.code, "host": host, "reason": outcome.error})

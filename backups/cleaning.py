@@ -72,6 +72,12 @@ def remove_attempt(storage: Storage, key: str) -> None:
     storage.delete(key)
 
 
+def remove_journaled(storage: Storage, key: str) -> None:
+    """Leave nothing of the attempt at a default backup that was journaled by this key; "": of none."""
+    for each in layout.keys_of_attempt(key) if key else ():
+        remove_attempt(storage, each)
+
+
 def abort_uploads(storage: Storage, key: str) -> None:
     """Abort every unfinished upload of exactly this key; the listing is by prefix."""
     for upload in list(storage.list_uploads(key)):

@@ -31,6 +31,7 @@ from backups import (
     secondaries,
     server_scripts,
     shares,
+    snapshots,
     standings,
     timetable,
 )
@@ -50,6 +51,7 @@ from backups.models import (
     SetFile,
     SetStatus,
 )
+from backups.taken_files import Stored
 from regions import clock
 from regions.models import Store
 from regions.refusals import Refusal
@@ -396,6 +398,8 @@ def _attempt(job: BackupJob, beat: Heartbeat, note: str = "") -> BackupSet:
     presence.require_ours(store, storage)
     if shares.is_needed(job.instance) and (found := buckets.carried_on(job, store, storage, renew=partial(_keep, job))):
         return _kept(job, store, found, note)
+    if snapshots.is_wanted(job):
+        return _snapshotted(job, store, storage, beat, note)
     if shares.is_needed(job.instance) and not shares.is_known(job.instance):
         return _kept(job, store, _written(job, store, storage, beat), note)
     return _carried(job, store, storage, beat, note)
@@ -406,10 +410,21 @@ def _written(job: BackupJob, store: Store, storage: Storage, beat: Heartbeat) ->
     if not can_take(job.instance):
         raise _not_taken(job.instance)
     where = _reach(job)
-    if job.attempt_key:  # of the days when the bytes went through a worker
-        cleaning.remove_attempt(storage, job.attempt_key)
+    cleaning.remove_journaled(storage, job.attempt_key)  # of the days when the bytes went through a worker
     asked = {"journal": partial(_keep, job), "progress": _percent_of(job), "stop": beat.lost.is_set}
     return buckets.take(job, where, store, storage, **asked)
+
+
+def _snapshotted(job: BackupJob, store: Store, storage: Storage, beat: Heartbeat, note: str) -> BackupSet:
+    """Have the storage take it; the snapshot is released once its files are recorded, or by the sweep."""
+    cleaning.remove_journaled(storage, job.attempt_key)
+    found = snapshots.take(job, _reach(job), storage, journal=partial(_keep, job), stop=beat.lost.is_set)
+    _keep(job)
+    taken = replace(found.taken, notes=tuple(filter(None, [*found.taken.notes, note])))
+    recorded = _record(job, store, found.stored, taken)
+    snapshots.release(job)
+    server_scripts.record_if_due(job.instance)
+    return recorded
 
 
 def _percent_of(job: BackupJob) -> Callable[[float], None]:
@@ -427,8 +442,7 @@ def _percent_of(job: BackupJob) -> Callable[[float], None]:
 def _kept(job: BackupJob, store: Store, found: buckets.Found, note: str) -> BackupSet:
     _keep(job)
     taken = replace(found.taken, notes=tuple(filter(None, [*found.taken.notes, note])))
-    first, *more = found.stored
-    recorded = _record(job, store, first, taken, [], "", more)
+    recorded = _record(job, store, [Stored(one) for one in found.stored], taken)
     if recorded.kind == Kind.FULL:
         server_scripts.record_if_due(job.instance)
     return recorded
@@ -436,8 +450,7 @@ def _kept(job: BackupJob, store: Store, found: buckets.Found, note: str) -> Back
 
 def _carried(job: BackupJob, store: Store, storage: Storage, beat: Heartbeat, note: str) -> BackupSet:
     take_it = _prepared(job)
-    if job.attempt_key:
-        cleaning.remove_attempt(storage, job.attempt_key)
+    cleaning.remove_journaled(storage, job.attempt_key)
     job.attempt_key = layout.default_backup_key(job)
     _keep(job, attempt_key=job.attempt_key, upload_id="", sent_bytes=0, percent=None)
     job.upload_id = storage.create_upload(job.attempt_key)
@@ -461,7 +474,7 @@ def _carried(job: BackupJob, store: Store, storage: Storage, beat: Heartbeat, no
     receipts = [PartReceipt(part.number, part.size, part.etag) for part in sent]
     _keep(job)
     stored = storage.complete_upload(job.attempt_key, job.upload_id, receipts)
-    found = _record(job, store, stored, taken, sent, flat[0])
+    found = _record(job, store, [Stored(stored, sent, flat[0])], taken)
     if taken.shared:
         shares.remove(job.instance, taken.shared)  # only now that nothing can be lost any more
     if found.kind == Kind.FULL:
@@ -502,21 +515,12 @@ def _keep(job: BackupJob, **changes: Any) -> None:
         raise LeaseLost
 
 
-def _record(
-    job: BackupJob,
-    store: Store,
-    stored: ObjectInfo,
-    taken: TakenSet,
-    parts: list[mover.Part],
-    flat: str,
-    more: Sequence[ObjectInfo] = (),
-) -> BackupSet:
-    """Write the fact: file, set, finished job, in one transaction under the fence.
+def _record(job: BackupJob, store: Store, files: Sequence[Stored], taken: TakenSet) -> BackupSet:
+    """Write the fact: files, set, finished job, in one transaction under the fence.
 
-    `more`: the files behind the first, of a set that has several. What a server wrote by itself has no parts of ours.
+    What a server wrote by itself has no parts of ours.
     """
-    objects = (stored, *more)
-    size = sum(one.size for one in objects)
+    size = sum(one.info.size for one in files)
     with transaction.atomic():
         if taken.facts.base_guid:  # a set before its instance, as weighing does
             incrementals.require_base(job.instance, taken.facts.base_guid)
@@ -524,12 +528,12 @@ def _record(
         Instance.objects.filter(pk=job.instance_id).update(data_bytes=most)  # before the job, as everybody locks it
         is_done = taken.shared is None or shares.fits(job, taken.shared)
         at = _finish(job) if is_done else _begin_again(job)
+        snapshots.require_kept(job)
         found = _new_set(job, taken, at)
-        integrity = _integrity(taken, parts, flat) if parts else {}
-        for sequence, one in enumerate(objects, 1):
-            file = _new_file(job, store, one, integrity, at)
+        for sequence, one in enumerate(files, 1):
+            file = _new_file(job, store, one.info, one.integrity(taken.outline), at)
             SetFile.objects.create(set=found, file=file, family_sequence=sequence)
-        buckets.settle(stored.key)
+        buckets.settle(files[0].info.key)
         if is_done:
             BackupJob.objects.filter(pk=job.pk).update(result=found)
         if not _is_of_many(job):
@@ -559,13 +563,6 @@ def _new_set(job: BackupJob, taken: TakenSet, at: datetime) -> BackupSet:
         run_id=f"job-{job.pk}",
         **columns_of(taken.facts) | {"started_at": began_at, "finished_at": ended_at},
     )
-
-
-def _integrity(taken: TakenSet, parts: list[mover.Part], flat: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"parts": [[part.size, part.sha256] for part in parts], "sha256": flat}
-    if taken.outline:
-        found["outline"] = [taken.outline.offset, taken.outline.length, taken.outline.sha256]
-    return found
 
 
 def _new_file(job: BackupJob, store: Store, stored: ObjectInfo, integrity: dict[str, Any], at: datetime) -> BackupFile:

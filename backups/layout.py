@@ -14,6 +14,10 @@ from regions.models import Installation
 ROOT = "farshore/"
 
 
+SNAPSHOT = "snapshot"
+SNAPSHOT_KEY = re.compile(
+    rf"(?P<stem>{ROOT}v1/[^/]+/[^/]+/{SNAPSHOT}/\d+/\d+)\.\d{{1,5}}of(?P<files>\d{{1,5}})", re.ASCII
+)
 STATE, SEALS, SELF = "state", "seals", "self"
 WRITTEN = "written"
 WRITTEN_KEY = re.compile(
@@ -57,6 +61,24 @@ def written_keys(job: BackupJob, stripes: int) -> tuple[str, ...]:
     return tuple(f"{place}.{number}of{stripes}{ending}" for number in range(1, stripes + 1))
 
 
+def snapshot_keys(job: BackupJob, files: int) -> tuple[str, ...]:
+    """Return where an attempt at a snapshot backup is stored: its metadata, then the database's files, so many in all.
+
+    The first of them is what is journaled: it tells the others.
+    """
+    return _numbered(f"{base()}/{job.instance.code}/{SNAPSHOT}/{job.pk}/{job.fence}", files)
+
+
+def _numbered(stem: str, files: int) -> tuple[str, ...]:
+    return tuple(f"{stem}.{number}of{files}" for number in range(1, files + 1))
+
+
+def keys_of_attempt(key: str) -> tuple[str, ...]:
+    """Return all keys of the attempt that was journaled by this one."""
+    found = SNAPSHOT_KEY.fullmatch(key)
+    return _numbered(found["stem"], int(found["files"])) if found else (key,)
+
+
 @dataclass(frozen=True)
 class Written:
     """What the journaled key of an attempt says that a server itself wrote, or was to write."""
@@ -80,7 +102,7 @@ class Written:
 def journaled(key: str) -> str:
     """Return the key under which the attempt that an object is of was journaled."""
     written = Written.of(key)
-    return written.keys[0] if written else key
+    return written.keys[0] if written else keys_of_attempt(key)[0]
 
 
 def heads() -> str:

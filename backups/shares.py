@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -216,11 +216,18 @@ def _require_base(job: BackupJob, share: Share, written: SharedBackup) -> None:
 
 def _stream(share: Share, written: SharedBackup, consume: Consume) -> None:
     """Give its bytes; raises Refusal when they change meanwhile, or are not there any more."""
+    with reading(share, written) as file:
+        consume(file)
+
+
+@contextmanager
+def reading(share: Share, written: SharedBackup) -> Iterator[BinaryIO]:
+    """Open the one file of a backup; raises as `_stream`."""
     [name] = written.files
     try:
         with share.open(name) as file:
             before = os.fstat(file.fileno())
-            consume(file)
+            yield file
             after = os.fstat(file.fileno())
     except OSError as error:
         raise _moved(name, error.strerror or str(error)) from error
@@ -235,8 +242,12 @@ def _moved(name: str, why: str) -> Refusal:
 def remove(instance: Instance, written: SharedBackup) -> None:
     """Remove what is recorded, or not wanted; what cannot be removed now, the next look at the share removes."""
     for name in written.files:
-        with suppress(OSError):
-            (Path(instance.share_folder) / name).unlink(missing_ok=True)
+        remove_file(instance, name)
+
+
+def remove_file(instance: Instance, name: str) -> None:
+    with suppress(OSError):
+        (Path(instance.share_folder) / name).unlink(missing_ok=True)
 
 
 def fits(job: BackupJob, written: SharedBackup) -> bool:

@@ -42,6 +42,7 @@ from backups import (
     retiring,
     seals,
     self_backup,
+    snapshots,
     state_objects,
     windows,
 )
@@ -112,6 +113,8 @@ def _ring_what_is_due() -> None:
         bell.ring_mending(region)
     for region in default_backups.regions_with_work():
         bell.ring_backups(region)
+    for region in snapshots.regions_to_settle():
+        bell.ring("settle_snapshots", bell.region_queue(region), region)
     for region in restoring.regions_with_work():
         bell.ring_restores(region)
     for region in drills.regions_with_work():
@@ -299,6 +302,12 @@ def look_around(region_id: str) -> None:
 def ask_servers(region_id: str) -> None:
     """Ask the servers of the region how their databases stand and which backups they remember."""
     asking.ask_due(region_id)
+
+
+@shared_task
+def settle_snapshots(region_id: str) -> None:
+    """See that no database is suspended, and no snapshot of the storage held, for an attempt whose worker is dead."""
+    snapshots.settle_due(region_id)
 
 
 @shared_task

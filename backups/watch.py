@@ -20,6 +20,7 @@ from backups import (
     policies,
     recoveries,
     self_backup,
+    snapshots,
     source_gone,
 )
 from backups.engines import startable_here
@@ -71,6 +72,7 @@ def watch() -> None:
     alerts.keep(breaking.BROKEN, broken)
     alerts.keep(breaking.NOT_IN_STORE, missing)
     alerts.keep("history_contradicts", breaking.contradictions(at))
+    alerts.keep("snapshot_not_undone", snapshots.stuck(at))
     alerts.keep("server_silent", asking.silent(at))
 
 

@@ -28,6 +28,9 @@ DRILLS_AT_ONCE = variables.number("DRILLS_AT_ONCE", 1, least=1, most=64)  # per 
 SELF_BACKUP_REGION = variables.text("SELF_BACKUP_REGION")  # whose store keeps the dumps of our own database
 LOG_STREAMS_AT_ONCE = variables.number("LOG_STREAMS_AT_ONCE", 20, least=1, most=200)  # per receiving process
 LOG_FLUSH_SECONDS = variables.number("LOG_FLUSH_SECONDS", 10, least=1, most=3600)  # logs leave a server this often
+SNAPSHOT_HOOK = variables.absolute_path("SNAPSHOT_HOOK")  # the site's program that has its storage take snapshots
+SNAPSHOT_ROOT = variables.absolute_path("SNAPSHOT_ROOT")  # below which that program shows what was frozen
+SNAPSHOT_SECONDS = variables.number("SNAPSHOT_SECONDS", 60, least=5, most=600)  # the longest that writes wait for it
 SECOND_READ = variables.choice("SECOND_READ", ("folder", "always", "never"), "folder")
 DOWNLOAD_LINK_SECONDS = variables.number("DOWNLOAD_LINK_SECONDS", 900, least=60, most=86_400)
 DOWNLOADS_AT_ONCE = variables.number("DOWNLOADS_AT_ONCE", 8, least=1, most=256)  # per web process, beside its pages

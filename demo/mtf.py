@@ -60,6 +60,7 @@ class Backup:
     name: str = ""
     extra_flags: int = 0
     seed: str = "farshore"
+    metadata_only: bool = False  # its data is a snapshot of the storage
 
     @property
     def pages(self) -> int:
@@ -184,6 +185,8 @@ def flipped(file: bytes, bit: int) -> bytes:
 
 def write_data(tape: TapeWriter, backup: Backup, media: Media) -> None:
     """Put the data and log blocks of one stripe."""
+    if backup.metadata_only:
+        return
     if backup.kind is not Kind.LOG:
         for file in backup.files:
             first, count = _share(file.pages, media)

@@ -116,7 +116,8 @@ class Engine(Protocol):
     FullNeeded) talk to a server that is backed up, `inspect_databases` says how each of its databases stands and
     `look_around` what stands beside them (logins, jobs). Where backups are of one database each, `take_database` lets
     the server write one into a share (a DatabaseOrder, a Share), `write_database` into a Bucket; `find_written` says
-    what an earlier attempt at that came to.
+    what an earlier attempt at that came to. `snapshot_database` suspends one while somebody has the storage take a
+    snapshot of it; `thaw_database` ends what an attempt at that left.
     `receive_logs` works until it is stopped, `forget_receiver` ends what the server keeps for it and `receiver_lag`
     says how many bytes that is. `restore`, `start_again`, `discard` make and unmake a restored server, of the versions
     that `startable_versions` names ("17" is every 17.x); `take_over` starts one at the address that was another's, from
@@ -170,6 +171,12 @@ class Engine(Protocol):
 
     @property
     def write_database(self) -> Callable[..., SharedBackup] | None: ...
+
+    @property
+    def snapshot_database(self) -> Callable[..., SharedBackup] | None: ...
+
+    @property
+    def thaw_database(self) -> Callable[..., None] | None: ...
 
     @property
     def find_written(self) -> Callable[..., SharedBackup | None] | None: ...
@@ -284,6 +291,14 @@ class EnginePackage:
     @property
     def write_database(self) -> Callable[..., SharedBackup] | None:
         return self._verb("write_database")
+
+    @property
+    def snapshot_database(self) -> Callable[..., SharedBackup] | None:
+        return self._verb("snapshot_database")
+
+    @property
+    def thaw_database(self) -> Callable[..., None] | None:
+        return self._verb("thaw_database")
 
     @property
     def find_written(self) -> Callable[..., SharedBackup | None] | None:

@@ -34,6 +34,7 @@ from backups.models.server_history import RememberedSet, ServerLook
 from backups.models.server_script import ServerScript
 from backups.models.source_outage import SourceOutage
 from backups.models.state_object import StateObject
+from backups.models.storage_snapshot import StorageSnapshot
 
 __all__ = [
     "ENDED",
@@ -90,6 +91,7 @@ __all__ = [
     "SetStatus",
     "SourceOutage",
     "StateObject",
+    "StorageSnapshot",
     "StorageSpan",
     "Transfer",
     "TransferPart",

@@ -50,6 +50,13 @@ def words(name: str) -> list[str]:
     return [word.strip() for word in text(name).split(",") if word.strip()]
 
 
+def absolute_path(name: str) -> str:
+    given = text(name)
+    if given and (not given.startswith("/") or "/../" in f"{given}/" or "\0" in given):
+        raise refuse(name, "it must be an absolute path")
+    return given
+
+
 def address(name: str, default: str) -> str:
     """Read an IP address of this machine to listen at."""
     given = text(name, default)

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 
 from backups import certificate_book
 from backups.events import By
-from backups.models import RegisteredCertificate, RememberedSet, ServerDatabase, ServerLook
+from backups.models import RegisteredCertificate, RememberedSet, ServerDatabase, ServerLook, StorageSnapshot
 from console.support.asking import Operated, ask_for_each, put_beside
 from console.support.nouns import Facts, Noun, shown_fields
 from console.widgets.acting import acting
@@ -35,6 +35,15 @@ class ServerLooks(Facts):
     list_filter = ["side", ("failing_since", admin.EmptyFieldListFilter)]
     list_select_related = ["instance"]
     search_fields = [*ITS_INSTANCE, "error"]
+    ordering = ["-pk"]
+
+
+@admin.register(StorageSnapshot)
+class StorageSnapshots(Facts):
+    list_display = ["handle", "job", "database", "began_at", "thawed_at", "released_at", "given_up_at", "error"]
+    list_filter = [("thawed_at", admin.EmptyFieldListFilter), ("released_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["job__instance"]
+    search_fields = ["handle", "database", "job__instance__code", "job__instance__name"]
     ordering = ["-pk"]
 
 

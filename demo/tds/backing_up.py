@@ -4,7 +4,7 @@
     [WITH option [, option]…]
 
 Options: CHECKSUM, NO_CHECKSUM, COMPRESSION, NO_COMPRESSION, COPY_ONLY, DIFFERENTIAL, FORMAT, NOFORMAT, INIT, NOINIT,
-SKIP, NOSKIP, STATS [= n], MAXTRANSFERSIZE = n, NAME = 'text', DESCRIPTION = 'text',
+SKIP, NOSKIP, METADATA_ONLY, STATS [= n], MAXTRANSFERSIZE = n, NAME = 'text', DESCRIPTION = 'text',
 ENCRYPTION (ALGORITHM = name, SERVER CERTIFICATE = name), BACKUP_OPTIONS = '{"s3": {"region": "…"}}'. A path 'NUL'
 writes nothing, as on a real server; addresses are `to_url`'s.
 """
@@ -24,14 +24,14 @@ from demo import mtf
 from demo.mtf import Backup
 from demo.mtf_compressed import compressed_file, encrypted_file
 from demo.tape import Media
-from demo.tds import to_url
+from demo.tds import snapshotting, to_url
 from demo.tds.machine import DISK, SIMPLE, URL, VIRTUAL, Database, Family, Request, Session, SimulatedMachine
 from demo.tds.tokens import Message
 from demo.tds.words import Sentence, Wrong
 
 FLAGS = (
     *("CHECKSUM", "NO_CHECKSUM", "COMPRESSION", "NO_COMPRESSION", "COPY_ONLY", "DIFFERENTIAL"),
-    *("FORMAT", "NOFORMAT", "INIT", "NOINIT", "SKIP", "NOSKIP"),
+    *("FORMAT", "NOFORMAT", "INIT", "NOINIT", "SKIP", "NOSKIP", "METADATA_ONLY"),
 )
 PIECE = 256 << 10
 Say = Callable[[Message], None]
@@ -55,6 +55,10 @@ class Order:
     @property
     def statement(self) -> str:
         return "BACKUP LOG" if self.kind is Kind.LOG else "BACKUP DATABASE"
+
+    @property
+    def of_snapshot(self) -> bool:
+        return "METADATA_ONLY" in self.flags
 
     @property
     def overwrites(self) -> bool:
@@ -163,6 +167,8 @@ class Run:
             raise self._terminated(Message(942, said, 14, 4))
         if why := self._why_not(database):
             raise self._terminated(why)
+        if order.of_snapshot and (why := snapshotting.why_not_backup(database, self.session)):
+            raise self._terminated(why)
         if order.certificate and order.certificate not in self.machine.certificates:
             said = f"Cannot find server certificate with name '{order.certificate}'."
             raise self._terminated(Message(15151, said))
@@ -208,6 +214,8 @@ class Run:
             checksum="NO_CHECKSUM" not in order.flags and bool({"CHECKSUM", "COMPRESSION"} & order.flags),
             name=order.name,
         )
+        if order.of_snapshot:
+            backup = snapshotting.described(database, backup)
         paths = [self._place(device) for device in order.devices]
         request = Request(order.statement, database)
         self.session.request, began = request, time.monotonic()
@@ -218,6 +226,8 @@ class Run:
         finally:
             self.session.request = None
         self._remember(database, backup, media, position, sum(sizes))
+        if order.of_snapshot:
+            snapshotting.resume(machine, self.session, database, self.say)
         self._tell(database, backup, time.monotonic() - began)
 
     def _place(self, device: str) -> Path | str | None:
@@ -307,6 +317,7 @@ class Run:
                 media_guid=media.guid,
                 position=position,
                 compressed="COMPRESSION" in self.order.flags,
+                is_snapshot=self.order.of_snapshot,
                 compressed_bytes=size,
                 recovery_model=database.recovery_model,
                 time_zone=backup.time_zone,

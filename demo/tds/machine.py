@@ -6,6 +6,7 @@ Nothing in it stores data of anybody; a "database" is a size, a recovery model a
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,8 @@ from backups.engines.facts import Kind
 from demo import mtf
 from demo.mtf import Backup
 from demo.tape import Media
+from demo.tds import snapshotting
+from demo.tds.snapshotting import Suspension
 from regions.storage import Storage
 
 FULL, SIMPLE = "FULL", "SIMPLE"
@@ -42,6 +45,7 @@ class Account:
     sees_hashes: bool = True
     reads_jobs: bool = True
     sees_keys: bool = True
+    alters: bool = True
 
     def may_back_up(self, database: str) -> bool:
         return self.is_sysadmin or self.backs_up is None or database in self.backs_up
@@ -73,6 +77,7 @@ class Database:
     created: datetime = datetime(2024, 1, 1)
     users: dict[str, set[str]] = field(default_factory=dict)  # name -> its roles
     faults: list[str] = field(default_factory=list)  # what DBCC CHECKDB finds
+    suspension: Suspension | None = None
 
     @property
     def on_disk(self) -> dict[str, str]:
@@ -88,7 +93,9 @@ class Database:
         return self.group is not None and not self.is_primary
 
     def work(self, steps: int = 1) -> None:
-        """Something is written to it: its log moves on."""
+        """Something is written to it: its log moves on, once its writes are not suspended."""
+        while self.suspension:
+            time.sleep(0.005)
         self.reached += steps * 10**15
 
 
@@ -197,7 +204,8 @@ class SimulatedMachine:
 
     `pace`: bytes a second that a backup writes, None for as fast as it can. `room`: bytes that a share has left for a
     backup, None for more than enough. `is_deaf`: it goes on with a backup whose client is gone, as a real server does
-    until it notices.
+    until it notices; `is_unaware`: nor does it notice that one is gone which has suspended a database. `volumes`: where
+    the folders of its databases' files are on this machine; without any they have no files.
     """
 
     def __init__(
@@ -212,12 +220,13 @@ class SimulatedMachine:
         self.name, self.version, self.edition, self.time_zone, self.pace = name, version, edition, time_zone, pace
         self.free_bytes = 2**50
         self.room: int | None = None
-        self.is_deaf = False
+        self.is_deaf = self.is_unaware = False
         self.routes_to: tuple[str, int] | None = None  # as a listener with read-only routing does
         self.accounts: dict[str, Account] = {}
         self.databases: dict[str, Database] = {}
         self.certificates: dict[str, bytes] = {}
         self.shares: dict[str, Path] = {}
+        self.volumes: dict[str, Path] = {}
         self.buckets: dict[str, tuple[Storage, str]] = {}  # s3://host:port/bucket -> what it is, "id:key" that opens it
         self.credentials: dict[str, tuple[str, str]] = {}  # name -> identity, secret
         self.history: list[Remembered] = []
@@ -258,7 +267,7 @@ class SimulatedMachine:
 
     def path_of(self, device: str) -> Path | None:
         """Where a device's file is on this machine; None when the server would not find its folder."""
-        for called, folder in self.shares.items():
+        for called, folder in (*self.shares.items(), *self.volumes.items()):
             if device.casefold().startswith((f"{called}\\".casefold(), f"{called}/".casefold())):
                 rest = device[len(called) + 1 :].replace("\\", "/").split("/")
                 return None if ".." in rest else folder.joinpath(*rest)
@@ -272,8 +281,19 @@ class SimulatedMachine:
         try:
             yield session
         finally:
-            with self.lock:
-                self.sessions.pop(session.number, None)
+            if not (self.is_unaware and self.suspended_by(session)):
+                self.leave(session)
+
+    def leave(self, session: Session) -> None:
+        """A session has ended, and with it what it had suspended."""
+        with self.lock:
+            self.sessions.pop(session.number, None)
+            for database in self.suspended_by(session):
+                snapshotting.thaw(self, database)
+
+    def suspended_by(self, session: Session) -> list[Database]:
+        held = (one for one in self.databases.values() if one.suspension)
+        return [one for one in held if one.suspension.session == session.number]
 
     def is_used(self, database: Database, *, but_for: Session) -> bool:
         """Whether another session is in the database, or works on it."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from demo.tds.machine import SimulatedMachine
 
-OF_THIS_PROCESS = ("lock", "sessions", "shares", "buckets")
+OF_THIS_PROCESS = ("lock", "sessions", "shares", "volumes", "buckets")
 
 
 def keep(machine: SimulatedMachine, path: Path) -> None:
@@ -35,7 +35,7 @@ def recall(machine: SimulatedMachine, path: Path) -> bool:
         return False
     vars(machine).update(known)
     for database in machine.databases.values():
-        database.is_busy = False
+        database.is_busy, database.suspension = False, None
         with suppress(AttributeError):
             database.restoring = None if database.state == "ONLINE" else database.restoring
     return True

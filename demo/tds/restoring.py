@@ -3,8 +3,8 @@
     RESTORE {HEADERONLY | FILELISTONLY | VERIFYONLY} FROM DISK = path [, DISK = …] [WITH FILE = n, CHECKSUM]
     RESTORE {DATABASE | LOG} name [FROM DISK = path [, DISK = …]] [WITH option [, option]…]
 
-Options: FILE = n, NORECOVERY, RECOVERY, REPLACE, CHECKSUM, STATS [= n], MOVE 'name' TO 'path', STOPAT = 'time'. No data
-comes back, for there was none: what is restored is a name, a size and a place in the log.
+Options: FILE = n, NORECOVERY, RECOVERY, REPLACE, CHECKSUM, STATS [= n], METADATA_ONLY, MOVE 'name' TO 'path',
+STOPAT = 'time'. No data comes back, for there was none: what is restored is a name, a size and a place in the log.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from backups.engines.facts import Kind, SetFacts
-from backups.engines.sqlserver import Verifier, inspect
-from demo.tds import values
+from backups.engines.facts import Kind, Method, SetFacts
+from backups.engines.sqlserver import Verifier
+from demo.tds import snapshotting, values
 from demo.tds.backing_up import Interrupted, Say, read_text
 from demo.tds.machine import Database, Request, Session, SimulatedMachine
 from demo.tds.selecting import Selected
@@ -98,7 +98,7 @@ def _read_option(order: Order, sentence: Sentence, parameters: Mapping[str, Any]
         order.moves[name] = read_text(sentence, parameters)
     elif sentence.skips("STOPAT", "="):
         order.stop_at = datetime.fromisoformat(read_text(sentence, parameters))
-    elif sentence.next.plain in ("NORECOVERY", "RECOVERY", "REPLACE", "CHECKSUM"):
+    elif sentence.next.plain in ("NORECOVERY", "RECOVERY", "REPLACE", "CHECKSUM", "METADATA_ONLY"):
         order.flags.add(sentence.take().plain)
     else:
         raise sentence.wrong()
@@ -144,7 +144,7 @@ class Run:
 
     def _sets(self, device: str) -> tuple[SetFacts, ...]:
         body = self._path(device).read_bytes()
-        inspection = inspect(lambda offset, length: body[offset : offset + length], len(body))
+        inspection = snapshotting.read(body)
         if inspection.refusal:
             said = (
                 f"The media family on device '{device}' is incorrectly formed. "
@@ -238,6 +238,7 @@ class Run:
         self.say(Message(3014, f"{self._statement} successfully processed {facts.size_bytes // 8192} pages.", 0))
 
     def _begin(self, database: Database | None, facts: SetFacts) -> Database:
+        order = self.order
         if database and database.state != "RESTORING" and "REPLACE" not in self.order.flags:
             own = str(database.family_guid) == facts.family_guid
             said = (
@@ -248,9 +249,14 @@ class Run:
                 )
             )
             raise self._terminated(Message(3159 if own else 3154, said, state=4))
+        if (facts.method is Method.SNAPSHOT) != ("METADATA_ONLY" in self.order.flags):
+            said = "METADATA_ONLY goes with the metadata of a snapshot, and with nothing else. (simulation)"
+            raise self._terminated(Message(50000, said))
+        if facts.method is Method.SNAPSHOT and (why := snapshotting.why_not_attach(self.machine, facts, order.moves)):
+            raise self._terminated(why)
         for file in facts.database_files:
             path = self.order.moves.get(file.logical_name, file.physical_path)
-            if not path.startswith(PLACES):
+            if not path.startswith(PLACES) and not self.machine.path_of(path):
                 said = f'Directory lookup for the file "{path}" failed with the operating system error 3.'
                 raise self._terminated(Message(5133, said))
         if facts.size_bytes > self.machine.free_bytes:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from demo.tds import greeting, restoring, to_url, tokens
+from demo.tds import greeting, restoring, snapshotting, to_url, tokens
 from demo.tds.backing_up import Interrupted, Run, order_from, read_text
 from demo.tds.greeting import Encrypted, Encryption, Login
 from demo.tds.machine import Account, Database, Session, SimulatedMachine
@@ -381,11 +381,17 @@ class Conversation:
         if self.machine.is_used(database, but_for=self.session):
             said = f'Cannot drop database "{database.name}" because it is currently in use.'
             raise Wrong(Message(3702, said, 16, 4))
+        snapshotting.remove_files(self.machine, database)
         del self.machine.databases[database.name.casefold()]
 
     def _alter(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> None:
-        """ALTER DATABASE name SET SINGLE_USER WITH ROLLBACK IMMEDIATE: whoever else is in it is put out."""
-        database = self._may_change(sentence.name(), "alter")
+        """ALTER DATABASE name SET SINGLE_USER WITH ROLLBACK IMMEDIATE: whoever else is in it is put out; or what
+        `snapshotting` does."""
+        name = sentence.name()
+        if sentence.skips("SET", "SUSPEND_FOR_SNAPSHOT_BACKUP"):
+            snapshotting.alter(self.machine, self.session, name, sentence, answer.say)
+            return
+        database = self._may_change(name, "alter")
         sentence.must("SET", "SINGLE_USER", "WITH", "ROLLBACK", "IMMEDIATE")
         for other in list(self.machine.sessions.values()):
             if other is not self.session and other.database == database.name:
@@ -452,6 +458,8 @@ class Conversation:
         if not found:
             raise Wrong(Message(6106, f"Process ID {number} is not an active process ID."))
         found.killed.set()
+        if self.machine.is_unaware:
+            self.machine.leave(found)
 
     def _check(self, sentence: Sentence, given: Mapping[str, Any], answer: Answer) -> None:
         """DBCC CHECKDB (name) [WITH NO_INFOMSGS, ALL_ERRORMSGS]: says what `Database.faults` holds."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from demo import mtf
-from demo.tds import inside, values
+from demo.tds import inside, snapshotting, values
 from demo.tds.beside import TABLES as BESIDE
 from demo.tds.machine import SIMPLE, Database, Family, Remembered, Session, SimulatedMachine
 from demo.tds.selecting import Table
@@ -71,6 +72,11 @@ REPLICAS = _columns("database_id int, group_id guid, is_local bit, is_primary_re
 COUNTERS = _columns("object_name name, counter_name name, instance_name name, cntr_value big")
 REQUESTS = _columns("session_id small, command name, database_id int, percent_complete real, start_time moment")
 SESSIONS = _columns("session_id small, login_name name, program_name name, host_name name")
+SUSPENDED = _columns(
+    "db_id int, db_name name, suspend_session_id small, suspend_time_ms big, is_diff_map_cleared bit, "
+    "is_write_io_frozen bit"
+)
+DATABASE_FILES = _columns("file_id int, type tiny, type_desc name, name name, physical_name path, size int")
 NO_GUID = "00000000-0000-0000-0000-000000000000"
 
 
@@ -87,6 +93,9 @@ class Tables:
             columns, rows = beside
             self._needs_jobs(name)
             return Table(columns, lambda: rows(self.machine, self.session.account))
+        if name == "sys.database_files":
+            here = self.machine.database(self.session.database)
+            return Table(DATABASE_FILES, lambda: _database_files(here))
         if inner := inside.table(name, self.machine.database(self.session.database)):
             return inner
         if name.startswith("msdb.dbo."):
@@ -245,6 +254,31 @@ def _files(machine: SimulatedMachine) -> Iterator[Row]:
             }
 
 
+def _database_files(database: Database) -> Iterator[Row]:
+    for file in snapshotting.files_of(database):
+        yield {
+            "file_id": file.number,
+            "type": int(file.is_log),
+            "type_desc": "LOG" if file.is_log else "ROWS",
+            "name": file.name,
+            "physical_name": file.path,
+            "size": file.pages,
+        }
+
+
+def _suspended(machine: SimulatedMachine) -> Iterator[Row]:
+    for found in list(machine.databases.values()):
+        if suspension := found.suspension:
+            yield {
+                "db_id": found.number,
+                "db_name": found.name,
+                "suspend_session_id": suspension.session,
+                "suspend_time_ms": int((time.monotonic() - suspension.began) * 1000),
+                "is_diff_map_cleared": not suspension.copy_only,
+                "is_write_io_frozen": True,
+            }
+
+
 def _volumes(machine: SimulatedMachine) -> Iterator[Row]:
     for file in _files(machine):
         yield {
@@ -339,6 +373,7 @@ _TABLES: dict[str, tuple[tuple[Column, ...], Callable[[SimulatedMachine], Iterat
     "sys.dm_database_encryption_keys": (KEYS, _keys),
     "sys.dm_hadr_database_replica_states": (REPLICAS, _replicas),
     "sys.dm_os_performance_counters": (COUNTERS, _counters),
+    "sys.dm_server_suspend_status": (SUSPENDED, _suspended),
     "sys.dm_exec_requests": (REQUESTS, _requests),
     "sys.dm_exec_sessions": (SESSIONS, _sessions),
 }
@@ -373,6 +408,8 @@ def _has_permission(tables: Tables, securable: str | None, kind: str | None, per
         "VIEW ANY DEFINITION": account.sees_definitions,
         "SELECT": account.reads_history,
     }
+    if permission == "ALTER":
+        return int(account.alters or account.is_sysadmin)
     if permission in ("BACKUP DATABASE", "BACKUP LOG"):
         named = (securable or "")[1:-1].replace("]]", "]")
         return int(account.may_back_up(named))

@@ -70,11 +70,13 @@ def plant(window: str) -> None:
         replication,
         retention,
         shares,
+        snapshot_hook,
+        snapshots,
     )
     from backups.engines import postgresql, sqlserver
     from backups.engines.postgresql import feeding, unpacking
     from backups.engines.postgresql import restoring as engine
-    from backups.engines.sqlserver import to_url, watching
+    from backups.engines.sqlserver import suspending, to_url, watching
     from backups.restoring import holding, landed, places, replacing
     from regions.storage.filesystem import FolderStorage
 
@@ -95,6 +97,16 @@ def plant(window: str) -> None:
         "recorded, share not cleared": lambda: before(shares, "remove"),
         "key journaled": lambda: before(to_url, "let_write"),
         "server has ended it, nobody looked": lambda: after(to_url, "let_write"),
+        "suspension journaled": lambda: after(snapshots.Taking, "_begin"),
+        "suspended": lambda: before(snapshots.Taking, "_freeze"),
+        "hook at work": lambda: after(snapshot_hook, "_has_ended", 2),
+        "hook done": lambda: before(suspending.Taking, "_write"),
+        "metadata written": lambda: before(suspending.Taking, "_let_go"),
+        "thawed": lambda: before(snapshots.Taking, "_carry"),
+        "one file stored": lambda: after(snapshots, "pour", 2),
+        "snapshot sent, not recorded": lambda: before(default_backups, "_record"),
+        "recorded, not released": lambda: before(snapshots, "release"),
+        "released, no row": lambda: after(snapshot_hook, "release"),
         "log journaled, not stored": lambda: before(log_delivery, "_upload"),
         "log stored, not recorded": lambda: before(log_delivery, "_record"),
         "log recorded, not told": lambda: after(log_delivery, "_record"),

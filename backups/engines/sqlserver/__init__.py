@@ -27,7 +27,9 @@ _ASKING = {
     "probe": "server.probe",
     "read_history": "history.read_history",
     "restore_database": "landing.restore_database",
+    "snapshot_database": "suspending.snapshot_database",
     "take_database": "outbox.take_database",
+    "thaw_database": "suspending.thaw_database",
     "write_database": "to_url.write_database",
 }
 

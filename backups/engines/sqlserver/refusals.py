@@ -144,6 +144,19 @@ REASONS: Mapping[int, Numbered] = {
         (924, 3101, 3702, 5061, 5064),
         Numbered("DatabaseInUse", "Somebody is using the database.", "End their sessions, and ask again."),
     ),
+    3081: Numbered(
+        "SuspendedAlready",
+        "The database is suspended for somebody else's snapshot.",
+        "Ask again when it has ended; ALTER DATABASE … SET SUSPEND_FOR_SNAPSHOT_BACKUP = OFF ends it.",
+    ),
+    5011: Numbered(
+        "MayNotSuspend",
+        "{username} may not suspend the database for a snapshot.",
+        "GRANT ALTER in that database; the script for a snapshot instance does that.",
+        "username",
+    ),
+    5120: Numbered("NoFile", "The server cannot open a file of the database.", "Let its service account write there."),
+    5173: Numbered("OtherFiles", "The files are not those of this snapshot.", "Restore from another set."),
     3132: Numbered(
         "StripesMissing", "Not every stripe of the backup was given.", "Restore from all files of the set together."
     ),

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("backups", "0024_how_far_a_server_is"),
+        ("backups", "0025_storage_snapshots"),
     ]
 
     operations = [

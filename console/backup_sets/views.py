@@ -127,7 +127,7 @@ class Delete(View):
             retiring.ask_to_delete([_operated_set(request, pk)], acting(request))
         except Refusal as refusal:
             return done(request, str(refusal), back=_page_of_set(pk), tone="bad")
-        return done(request, gettext("It is deleted at its source."), back=_page_of_set(pk))
+        return done(request, gettext("It will be deleted at its source within the hour."), back=_page_of_set(pk))
 
 
 def _operated_set(request: HttpRequest, pk: int) -> BackupSet:

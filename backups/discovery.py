@@ -17,7 +17,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
 
 from backups import bell, events, layout, policies, presence, standings
 from backups.engines import engine_of
-from backups.engines.facts import Inspection, SetFacts
+from backups.engines.facts import Inspection, Method, SetFacts
 from backups.events import speakable
 from backups.facts_of_sets import columns_of
 from backups.models import (
@@ -243,13 +243,24 @@ def _settle(file: BackupFile, inspection: Inspection) -> int:
         return _record(file, Inspection(refusal=_not_understood()))
 
 
+def _why_no_backup(inspection: Inspection) -> Refusal | None:
+    """The metadata of somebody else's snapshot is no backup: nothing can be restored from it alone (R-7.3)."""
+    if not any(facts.method is Method.SNAPSHOT for facts in inspection.sets):
+        return None
+    return Refusal(
+        "SnapshotWithoutFiles",
+        "It is the metadata of a snapshot that another tool took; the data is in that tool's storage.",
+        "Let that tool keep it, or let Farshore take the snapshots.",
+    )
+
+
 def _record(file: BackupFile, inspection: Inspection) -> int:
     with transaction.atomic():
         locked = BackupFile.objects.select_for_update(of=("self",)).select_related("instance").get(pk=file.pk)
         if locked.state != BackupFile.State.SEEN:
             return 0
-        if inspection.refusal:
-            _refuse_file(locked, inspection.refusal)
+        if refusal := inspection.refusal or _why_no_backup(inspection):
+            _refuse_file(locked, refusal)
             return 0
         locked.state, locked.settled_at = BackupFile.State.SETTLED, clock.now()
         locked.media_set_guid = inspection.sets[0].media_set_guid

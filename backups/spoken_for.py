@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from backups import bell, discovery, remembering
 from backups.engines import engine_of
 from backups.engines.facts import HistorySet, SetFacts
-from backups.models import BackupFile, Instance, RememberedSet, ServerLook
+from backups.models import BackupFile, BackupMethod, Instance, RememberedSet, ServerLook
 from regions import clock
 
 CLOCKS_AGREE = timedelta(minutes=5)
@@ -63,7 +63,7 @@ def adopt(instance: Instance) -> int:
 
 def _told_by_name(instance: Instance) -> dict[str, list[HistorySet]]:
     """Return what the server remembers by the names of the files it went to."""
-    rows = RememberedSet.objects.filter(instance=instance, is_damaged=False)
+    rows = RememberedSet.objects.filter(instance=instance, is_damaged=False).exclude(method=BackupMethod.SNAPSHOT)
     found: dict[str, list[HistorySet]] = defaultdict(list)
     for told in map(remembering.history_set, rows):
         for name in {last_part(device.name) for device in told.devices}:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -72,6 +73,9 @@ class LandedTrial(Trial):
         markers = [self.marker(fence) for fence in fences]
         reached = landing_servers.connection_of(landing)
         self.engine.drop_database(reached, self.name, markers=markers, identity=identity)
+        for fence in fences:
+            files = landing_shares.files_folder_of(landing_shares.folder_of(landing, self.marker(fence)))
+            landing_shares.remove_unless(files, partial(self.engine.lives_in, reached, [self.marker(fence)]))
 
     # ---- restoring
 

@@ -122,9 +122,10 @@ class Engine(Protocol):
     says how many bytes that is. `restore`, `start_again`, `discard` make and unmake a restored server, of the versions
     that `startable_versions` names ("17" is every 17.x); `take_over` starts one at the address that was another's, from
     then on. `inspect_landing`, `restore_database` and `drop_database` (of what that one made, nothing else) work on a
-    server that is there: one that is kept for this, a landing server. `check`, `count_rows` and `ask` (one value to
-    one question, as text) look into it. `login_script` is what an administrator runs to let Farshore in with no more
-    rights than it uses. `restore_by_hand` says how the files of a set, by their names, are restored without us.
+    server that is there: one that is kept for this, a landing server; `lives_in` says whether a database there has
+    files that a snapshot brought. `check`, `count_rows` and `ask` (one value to one question, as text) look into it.
+    `login_script` is what an administrator runs to let Farshore in with no more rights than it uses. `restore_by_hand`
+    says how the files of a set, by their names, are restored without us.
     """
 
     @property
@@ -213,6 +214,9 @@ class Engine(Protocol):
 
     @property
     def discard(self) -> Callable[[Path], None] | None: ...
+
+    @property
+    def lives_in(self) -> Callable[..., bool] | None: ...
 
     @property
     def check(self) -> Callable[..., CheckResult] | None: ...
@@ -347,6 +351,10 @@ class EnginePackage:
     @property
     def discard(self) -> Callable[[Path], None] | None:
         return self._verb("discard")
+
+    @property
+    def lives_in(self) -> Callable[..., bool] | None:
+        return self._verb("lives_in")
 
     @property
     def check(self) -> Callable[..., CheckResult] | None:

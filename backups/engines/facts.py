@@ -531,10 +531,15 @@ class LandingFacts:
 
 @dataclass(frozen=True)
 class LandedSet:
-    """One backup set, and its files, stripe by stripe, by their names in the share (folders in them behind a /)."""
+    """One backup set, and its files, stripe by stripe, by their names in the share (folders in them behind a /).
+
+    Of a snapshot `data` are the database's own files, in the order of their numbers: they stay where they are, and the
+    restored database lives in them.
+    """
 
     facts: SetFacts
     files: tuple[str, ...]
+    data: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

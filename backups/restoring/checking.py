@@ -136,11 +136,12 @@ def _refused_by_engine(wanted: Wanted) -> Iterator[Refusal]:
 
 
 def _refused_by_sets(choice: Choice) -> Iterator[Refusal]:
-    if any(found.method == BackupMethod.SNAPSHOT for found in choice.data):
+    snapshots = [found for found in choice.data if found.method == BackupMethod.SNAPSHOT]
+    if any(found.set_files.count() < 2 for found in snapshots):
         yield Refusal(
-            "SnapshotNotRestored",
-            "A snapshot is brought back by the storage it was taken on; no landing server here does that.",
-            "Choose a physical backup.",
+            "SnapshotWithoutFiles",
+            "Of this snapshot only its metadata is here; its data is in the storage of whoever took it.",
+            "Restore it with the tool that took it, or choose another backup.",
             "set",
         )
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,7 +21,7 @@ from django.db import transaction
 from backups import landing_servers, landing_shares, reaching, server_scripts
 from backups.engines.facts import Connection, Kind, LandedDatabase, LandedRequest, LandedSet
 from backups.leases import LeaseLost
-from backups.models import Instance, LandingServer, Restore
+from backups.models import BackupMethod, Instance, LandingServer, Restore
 from backups.restoring import pins
 from backups.restoring.attempts import FREE, Attempt
 from backups.restoring.reading import pieces_of
@@ -105,6 +106,7 @@ class Landed(Attempt):
                 landing_shares.remove(self._folder(fence))
             if restore.folder or restore.state == State.READY:
                 self.was_there = self._drop()
+                self._remove_files()
         except Refusal as refusal:
             self._try_later(refusal)
             return False
@@ -116,6 +118,18 @@ class Landed(Attempt):
         markers = [marker_of(restore, fence) for fence in range(1, restore.fence + 1)]
         reached = self.place.reached()
         return self.engine.drop_database(reached, restore.landed_as, markers=markers, identity=restore.landed_identity)
+
+    def _remove_files(self) -> None:
+        """Remove the files that a database restored from a snapshot lived in, unless one, renamed perhaps, does."""
+        restore = self.restore
+        if restore.set.method != BackupMethod.SNAPSHOT:
+            return
+        for fence in range(1, restore.fence + 1):
+            folder = landing_shares.files_folder_of(self._folder(fence))
+            landing_shares.remove_unless(folder, partial(self._lives_in, marker_of(restore, fence)))
+
+    def _lives_in(self, marker: str) -> bool:
+        return self.engine.lives_in(self.place.reached(), [marker])
 
     def _try_later(self, refusal: Refusal) -> None:
         """It was not the restore's fault; why it does not go on stands in the row."""

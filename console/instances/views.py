@@ -13,7 +13,7 @@ from django.utils.translation import gettext
 from django.views import View
 from django.views.decorators.http import require_POST
 
-from backups import access, default_backups, fleet, policies
+from backups import access, default_backups, fleet, policies, snapshots
 from backups.engines import ENGINES, engine_of
 from backups.engines.facts import ServerFacts
 from backups.models import Instance, Role
@@ -87,7 +87,9 @@ def _login_script(form: InstanceForm, found: ServerFacts | None) -> str:
     if engine is None or engine.login_script is None:
         return ""
     databases, major = (found.databases, int(found.version.partition(".")[0])) if found else ([], 0)
-    return engine.login_script(form.data.get("username") or "farshore", databases, major=major)
+    suspends = form.is_valid() and snapshots.are_taken_of(form.save(commit=False))
+    login = form.data.get("username") or "farshore"
+    return engine.login_script(login, databases, major=major, snapshots=suspends)
 
 
 class BackupNow(View):

@@ -41,7 +41,7 @@ WIRE_CODES: dict[str, tuple[str, int]] = {
     "NoSpace": ("PreCheckInvalid", 400),
     "NothingToRestore": ("NoAvailableDisasterRestoreBakset", 400),
     "RestoreNotOffered": ("IncorrectDBInstanceEngine", 403),
-    "SnapshotNotRestored": ("PreCheckInvalid", 400),
+    "SnapshotWithoutFiles": ("PreCheckInvalid", 400),
     "StoreMissing": ("InvalidDdrStorage.NotFound", 403),
     "VersionMissing": ("IncorrectEngineVersion", 403),
 }

@@ -178,8 +178,8 @@ def described(database: Database, backup: Backup) -> Backup:
 
 
 def read(body: bytes) -> Inspection:
-    """What a file says of itself, also one of a version that our reader has never seen and this machine's writer
-    writes all the same: with the version of 2019 in its place it is read, and the right one put back."""
+    """What a file says of itself, also a plain one of a version that our reader has never seen and this machine's
+    writer writes all the same: with the version of 2019 in its place it is read, and the right one put back."""
     found = _inspected(body)
     if not found.refusal or found.refusal.code != "UnknownVersion":
         return found

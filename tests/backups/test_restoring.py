@@ -133,7 +133,7 @@ def test_an_engine_that_is_not_restored_yet_is_refused_with_its_reason(world: Wo
     ("facts", "expected"),
     [
         ({"is_encrypted": True, "certificate_thumbprint": "AB12"}, ("CertificateMissing", "set")),
-        ({"method": "snapshot"}, ("SnapshotNotRestored", "set")),
+        ({"method": "snapshot"}, ("SnapshotWithoutFiles", "set")),
     ],
 )
 def test_a_set_that_cannot_be_read_there_is_refused(

@@ -22,6 +22,7 @@ _ASKING = {
     "find_written": "to_url.find_written",
     "inspect_databases": "server.inspect_databases",
     "inspect_landing": "landing.inspect_landing",
+    "lives_in": "dropping.lives_in",
     "login_script": "rights.script_for",
     "look_around": "surroundings.look_around",
     "probe": "server.probe",

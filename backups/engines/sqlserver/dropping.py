@@ -17,6 +17,7 @@ from regions.refusals import Refusal
 
 FOUND = "SELECT database_id, state_desc, create_date FROM sys.databases WHERE name = %s"
 FILES = "SELECT physical_name FROM sys.master_files WHERE database_id = %s"
+ALL_FILES = "SELECT physical_name FROM sys.master_files"
 FORK = "SELECT recovery_fork_guid FROM sys.database_recovery_status WHERE database_id = %s"
 IN_USE = "DatabaseInUse"
 PATIENCE_SECONDS = 60  # a RESTORE whose client died is given up by the server within moments, not at once
@@ -49,6 +50,12 @@ def is_ours(opened: Session, name: str, markers: Collection[str], identity: str 
     files = [row["physical_name"] for row in opened.ask(FILES, found[0]["database_id"])]
     is_marked = bool(files) and all(_marker_in(file) in markers for file in files)
     return is_marked and (not identity or _is_same(identity, identity_of(opened, name)))
+
+
+def lives_in(connection: Connection, markers: Collection[str]) -> bool:
+    """Whether a database, whatever it is called by now, has a file that carries one of the markers; raises Refusal."""
+    with session(connection) as opened:
+        return any(_marker_in(row["physical_name"]) in markers for row in opened.ask(ALL_FILES))
 
 
 def _marker_in(file: str) -> str:

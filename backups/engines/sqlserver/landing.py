@@ -182,7 +182,8 @@ def restore_database(connection: Connection, request: LandedRequest) -> LandedDa
 
 
 def _source(request: LandedRequest, found: LandedSet) -> Source:
-    return Source(found.facts, tuple(device_of(request.share_called, name) for name in found.files))
+    devices, data = ([device_of(request.share_called, name) for name in names] for names in (found.files, found.data))
+    return Source(found.facts, tuple(devices), tuple(data))
 
 
 @dataclass

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from backups.engines.facts import Connection, Kind, SetFacts
+from backups.engines.facts import Connection, Kind, Method, SetFacts
 from backups.engines.sqlserver.chains import is_base
 from backups.engines.sqlserver.connecting import Session, quoted_name, quoted_text, session
 from backups.engines.sqlserver.dropping import drop_database
@@ -31,10 +31,21 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Source:
-    """One backup set, and its files as the landing server calls them, stripe by stripe."""
+    """One backup set, and its files as the landing server calls them, stripe by stripe; of a snapshot also the
+    database's own files (`data`), in the order of their numbers, which it is restored into where they lie."""
 
     facts: SetFacts
     devices: tuple[str, ...]
+    data: tuple[str, ...] = ()
+
+    @property
+    def is_snapshot(self) -> bool:
+        return self.facts.method is Method.SNAPSHOT
+
+    @property
+    def asked(self) -> list[str]:
+        """What is said to every question about it."""
+        return [f"FILE = {self.facts.position}", *(["METADATA_ONLY"] if self.is_snapshot else [])]
 
 
 Begins = Callable[[Source | None], None]
@@ -119,7 +130,9 @@ def why_not_restore(request: Request) -> Refusal | None:
     if not request.name or len(request.name) > LONGEST_NAME:
         return Refusal("BadName", f"A name has 1 to {LONGEST_NAME} characters.", "Enter another name.", "name")
     for source in request.sources:
-        if len(source.devices) != source.facts.family_count:
+        if source.is_snapshot and not source.data:
+            return without_files(source.facts.database)
+        if len(source.devices) + len(source.data) != source.facts.family_count:
             return Refusal(
                 "StripesMissing",
                 f"A set of {source.facts.database} has {source.facts.family_count} stripes, {len(source.devices)} are "
@@ -128,6 +141,15 @@ def why_not_restore(request: Request) -> Refusal | None:
             )
     last = others[0] if others else full
     return _why_no_logs(last, request.logs) or _why_not_until(last, request)
+
+
+def without_files(database: str) -> Refusal:
+    return Refusal(
+        "SnapshotWithoutFiles",
+        f"Of the snapshot of {database} only its metadata is there; its data is in the storage of whoever took it.",
+        "Restore it with the tool that took it, or choose another backup.",
+        "set",
+    )
 
 
 def _why_no_logs(last: SetFacts, logs: Sequence[Source]) -> Refusal | None:
@@ -183,7 +205,8 @@ def _checked(watching: Session, source: Source, landing: dict[str, Any]) -> time
     """Raise Refusal unless the server finds this very set there and is new enough; returns the time zone it was written
     in: a header is printed in the time of the server that wrote it, and STOPAT is understood in it."""
     facts = source.facts
-    rows = watching.ask("RESTORE HEADERONLY FROM DISK = %s", source.devices[0])
+    metadata = " WITH METADATA_ONLY" if source.is_snapshot else ""
+    rows = watching.ask(f"RESTORE HEADERONLY FROM DISK = %s{metadata}", source.devices[0])
     found = [row for row in rows if str(row["BackupSetGUID"]).lower() == facts.set_guid]
     if not found:
         raise Refusal(
@@ -205,7 +228,9 @@ def _checked(watching: Session, source: Source, landing: dict[str, Any]) -> time
 def _moves(watching: Session, request: Request, landing: dict[str, Any]) -> dict[str, str]:
     """Logical name -> path on the landing server, in its own default folders, under the new database's name."""
     full = request.sets[0]
-    rows = watching.ask(f"RESTORE FILELISTONLY FROM {_disks(full)} WITH FILE = {full.facts.position}", *full.devices)
+    rows = watching.ask(f"RESTORE FILELISTONLY FROM {_disks(full)} WITH {', '.join(full.asked)}", *full.devices)
+    if full.is_snapshot:
+        return _in_place(full, rows)
     safe = re.sub(r"[^A-Za-z0-9_-]", "_", request.name)[:60]
     marked = f"{safe}_{request.marker}" if request.marker else safe
     moves = {}
@@ -217,6 +242,15 @@ def _moves(watching: Session, request: Request, landing: dict[str, Any]) -> dict
             ending = ""
         moves[row["LogicalName"]] = f"{place}{marked}_{int(row['FileId'])}{ending}"
     return moves
+
+
+def _in_place(full: Source, rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Logical name -> the file of a snapshot that lies in the share already, by their numbers."""
+    if len(rows) != len(full.data):
+        said = f"The metadata names {len(rows)} files of {full.facts.database}, and {len(full.data)} are there."
+        raise Refusal("OtherFiles", said, "Restore from another set.", "set")
+    numbered = sorted(rows, key=lambda row: int(row["FileId"]))
+    return {row["LogicalName"]: path for row, path in zip(numbered, full.data, strict=True)}
 
 
 # ---- restoring
@@ -241,8 +275,9 @@ def _restore_all(
 def statement_of(request: Request, source: Source, moves: dict[str, str], zone: timedelta) -> str:
     """The RESTORE of one set; its devices are the parameters."""
     facts = source.facts
-    options = [f"FILE = {facts.position}", "NORECOVERY", "STATS = 5"]
-    options += ["CHECKSUM"] if facts.has_checksums else []
+    options = [*source.asked, "NORECOVERY"]
+    if not source.is_snapshot:  # nothing is read but its metadata
+        options += ["STATS = 5", *(["CHECKSUM"] if facts.has_checksums else [])]
     if facts.kind is Kind.FULL:
         options += ["REPLACE"] if request.overwrite else []
         options += [f"MOVE {quoted_text(name)} TO {quoted_text(path)}" for name, path in moves.items()]

@@ -12,11 +12,14 @@ JOB_TABLES = ("sysjobs", "sysjobsteps", "sysjobschedules", "sysschedules")
 HISTORY_TABLES = ("backupset", "backupmediaset", "backupmediafamily")
 
 
-def script_for(login: str, databases: Iterable[str], *, major: int = 0, restores: bool = False) -> str:
+def script_for(
+    login: str, databases: Iterable[str], *, major: int = 0, restores: bool = False, snapshots: bool = False
+) -> str:
     """Return T-SQL that an administrator reads, completes with a password and runs; safe to run again.
 
     `major` 0: a version that is not known yet. `restores`: the server is one that backups are restored on; without a
-    database that is all it is, and its own backups are nobody's business.
+    database that is all it is, and its own backups are nobody's business. `snapshots`: its databases are suspended for
+    snapshots of its storage.
     """
     databases = list(databases)
     name = quoted_name(login)
@@ -48,6 +51,7 @@ def script_for(login: str, databases: Iterable[str], *, major: int = 0, restores
             f"USE {quoted_name(database)};",
             *_user(text, name),
             f"ALTER ROLE [db_backupoperator] ADD MEMBER {name};",
+            *(_suspends(name) if snapshots else []),
         ]
     lines += [
         "",
@@ -74,6 +78,14 @@ def _writes_to_buckets(name: str) -> list[str]:
         "-- To back up straight into the region's S3 store, which takes a credential that holds the store's key",
         "-- (leave it out where backups go to a share):",
         f"GRANT ALTER ANY CREDENTIAL TO {name};",
+    ]
+
+
+def _suspends(name: str) -> list[str]:
+    return [
+        "-- To suspend its writes for a snapshot of the storage (SUSPEND_FOR_SNAPSHOT_BACKUP). It allows more than",
+        "-- that, to change the database itself; SQL Server has no smaller right for it:",
+        f"GRANT ALTER TO {name};",
     ]
 
 

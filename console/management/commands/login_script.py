@@ -22,6 +22,9 @@ class Command(BaseCommand):
         parser.add_argument("--major", type=int, default=0, help="the server's version, such as 16 for 16.0.4135")
         parser.add_argument("--restores", action="store_true", help="backups are restored on this server too")
 
+        parser.add_argument("--snapshots", action="store_true", help="its databases are suspended for snapshots")
+
     def handle(self, *args: Any, engine: str, login: str, database: list[str], **options: Any) -> None:
-        script = ENGINES[engine].login_script(login, database, major=options["major"], restores=options["restores"])
+        wanted = {name: options[name] for name in ("major", "restores", "snapshots")}
+        script = ENGINES[engine].login_script(login, database, **wanted)
         self.stdout.write(script, ending="")

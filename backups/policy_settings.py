@@ -5,10 +5,10 @@ Nothing here changes anything; `policies.apply` does, after asking `check`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from backups import agreements, eligibility
 from backups.engines import engine_of
@@ -86,9 +86,22 @@ def version_of(instance: Instance) -> str:
 
 def destinations_of(region: Region) -> list[tuple[Region, Refusal | None]]:
     """Return every shown region with the reason why it cannot be the destination, None where it can (R-10.2)."""
-    healthy = set(Store.objects.attached().filter(state="ok", role="primary").values_list("region", flat=True))
+    healthy = set(healthy_stores().values_list("region", flat=True))
+    return destinations_among(region, Region.objects.shown(), healthy)
+
+
+def healthy_stores() -> QuerySet[Store]:
+    """Return the stores that copies may go to."""
+    return Store.objects.attached().filter(state="ok", role="primary")
+
+
+def destinations_among(
+    region: Region, shown: Iterable[Region], healthy: Container[str]
+) -> list[tuple[Region, Refusal | None]]:
     found = []
-    for other in Region.objects.shown().exclude(pk=region.pk):
+    for other in shown:
+        if other.pk == region.pk:
+            continue
         refusal = routes.why_not(region, other) or (None if other.pk in healthy else _no_store(other))
         found.append((other, refusal))
     return found

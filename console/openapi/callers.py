@@ -9,20 +9,20 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 from django.db.models import QuerySet
 
-from backups import access
 from backups.events import By
-from backups.models import Copy, Instance, ResourceGroup, Restore, Role
+from backups.models import Copy, Instance, Role
 from console.openapi import faults, signatures
+from console.openapi.built_once import Given, among, built_once
 from console.openapi.calls import ACS3, Call
 from console.openapi.faults import Fault
-from console.openapi.models import AccessKey, Reach
+from console.openapi.models import AccessKey
 from console.openapi.signatures import Authorization, Malformed
 from regions import secrets
 from regions.models import Region
@@ -118,26 +118,78 @@ def _incomplete(string: str, why: str) -> Fault:
 
 
 # Written out: with the query built anew for every call, finding the key took half the time of a call that reads.
+# What its owner may see and operate, cut down to what the key may, comes with it: as `access.groups_for` has it.
 KNOWN = """
-SELECT key.*, person.username, person.is_active AS user_is_active, person.is_superuser AS user_is_superuser,
-       clock_timestamp() AS now
+SELECT key.id, key.user_id, key.key_id, key.sealed_secret, key.label, key.reach, key.is_limited, key.networks,
+       key.rules_accepted_at, key.last_used_at, key.last_used_from, key.disabled_at,
+       person.username, person.is_active, person.is_superuser, clock_timestamp(),
+       ARRAY(SELECT whole.id FROM backups_resourcegroup whole
+              WHERE (person.is_superuser OR whole.id IN (
+                        SELECT group_id FROM backups_membership WHERE user_id = person.id))
+                AND (NOT key.is_limited OR whole.id IN (
+                        SELECT resourcegroup_id FROM console_openapi_accesskey_groups WHERE accesskey_id = key.id))),
+       ARRAY(SELECT whole.id FROM backups_resourcegroup whole
+              WHERE (person.is_superuser OR whole.id IN (
+                        SELECT group_id FROM backups_membership WHERE user_id = person.id AND role = 'operator'))
+                AND (NOT key.is_limited OR whole.id IN (
+                        SELECT resourcegroup_id FROM console_openapi_accesskey_groups WHERE accesskey_id = key.id))
+                AND key.reach = 'operator')
   FROM console_openapi_accesskey key JOIN auth_user person ON person.id = key.user_id
  WHERE key.key_id = %s
 """
+OF_KEY = (
+    *("id", "user_id", "key_id", "sealed_secret", "label", "reach", "is_limited", "networks"),
+    *("rules_accepted_at", "last_used_at", "last_used_from", "disabled_at"),
+)
 
 
-def known(claim: Claim) -> tuple[AccessKey, datetime]:
-    """Return the key that is named and the database's time; raises Fault for none, and for one that is disabled."""
-    key = next(iter(AccessKey.objects.raw(KNOWN, [claim.key_id])), None) if KEY_ID.fullmatch(claim.key_id) else None
-    if key is None:
+class Rights(NamedTuple):
+    """The resource groups a key sees, and those it operates in; read anew with every call."""
+
+    sees: list[int]
+    operates: list[int]
+
+
+class Known(NamedTuple):
+    key: AccessKey
+    at: datetime  # the database's time
+    rights: Rights
+
+
+def known(claim: Claim) -> Known:
+    """Return the key that is named; raises Fault for none, and for one that is disabled."""
+    row = _asked_first(KNOWN, claim.key_id) if KEY_ID.fullmatch(claim.key_id) else None
+    if row is None:
         raise Fault("InvalidAccessKeyId.NotFound", 404, "Specified access key is not found.")
-    key.user = get_user_model()(  # as much of the owner as rights and events ask for; never saved
-        pk=key.user_id, username=key.username, is_active=key.user_is_active, is_superuser=key.user_is_superuser
+    of_key, (username, is_active, is_superuser, at, *rights) = row[: len(OF_KEY)], row[len(OF_KEY) :]
+    key: AccessKey = AccessKey.from_db(connection.alias, OF_KEY, of_key)
+    key.user = get_user_model()(  # as much of the owner as events ask for; never saved
+        pk=key.user_id, username=username, is_active=is_active, is_superuser=is_superuser
     )
     key.user._state.adding = False
-    if not key.is_active or not key.user.is_active:
+    if not key.is_active or not is_active:
         raise Fault("InvalidAccessKeyId.Inactive", 403, "Specified access key is disabled.")
-    return key, key.now
+    return Known(key, at, Rights(*rights))
+
+
+def _asked_first(statement: str, *values: Any) -> tuple[Any, ...] | None:
+    """Ask a call's first statement, which only reads. It stands for the connection's health check, a round trip of its
+    own: where the server closed the connection meanwhile, it is asked again on a new one."""
+    was_open = connection.connection is not None and not connection.in_atomic_block
+    connection.health_check_done = True
+    try:
+        return _one_row(statement, values)
+    except (OperationalError, InterfaceError):
+        if not was_open or connection.is_usable():
+            raise
+        connection.close()
+        return _one_row(statement, values)
+
+
+def _one_row(statement: str, values: Any) -> tuple[Any, ...] | None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return cursor.fetchone()
 
 
 def prove(claim: Claim, key: AccessKey, at: datetime, address: str) -> None:
@@ -240,6 +292,16 @@ def keep_used(key: AccessKey, at: datetime, address: str) -> None:
 # ---- what a key may
 
 
+@built_once
+def _instance(**_: Given) -> QuerySet[Instance]:
+    return Instance.objects.filter(among("group", "sees"), code=Given("code"))
+
+
+@built_once
+def _region(**_: Given) -> QuerySet[Region]:
+    return Region.objects.shown().filter(pk=Given("named"))
+
+
 @dataclass
 class Caller:
     """A proven caller. Never more than the key's owner; fewer groups and roles where the key says so.
@@ -249,12 +311,12 @@ class Caller:
 
     key: AccessKey
     at: datetime
+    rights: Rights
     address: str = ""
     host: str = ""
     scheme: str = "http"
     request_id: str = ""
     about: Instance | None = None
-    only: frozenset[int] | None = None  # groups; None: all of the owner's
 
     @property
     def user(self) -> Any:
@@ -265,57 +327,48 @@ class Caller:
         return By(self.user, self.address)
 
     @property
+    def sees(self) -> list[int]:
+        """Return the resource groups whose rows this caller may see."""
+        return self.rights.sees
+
+    @property
     def operates(self) -> bool:
-        return self.key.reach == Reach.OPERATES
+        """Whether it operates in any group."""
+        return bool(self.rights.operates)
 
-    def groups(self, *roles: str) -> QuerySet[ResourceGroup]:
-        if roles and not self.operates:
-            return ResourceGroup.objects.none()
-        found = access.groups_for(self.user, *roles)
-        return found if self.only is None else found.filter(pk__in=self.only)
-
-    def instances(self) -> QuerySet[Instance]:
-        return Instance.objects.filter(group__in=self.groups())
-
-    def instance(self, code: str, *roles: str) -> Instance:
-        """Return the instance; raises Fault when it is not there for this caller, and when a role is missing."""
-        found = self.instances().filter(code=code).first()
+    def instance(self, code: str) -> Instance:
+        """Return the instance; raises Fault when it is not there for this caller."""
+        found = _instance.first(code=code, sees=self.sees)
         if found is None:
             raise faults.no_such_instance()
         self.about = found
-        if roles:
-            self.require(found, *roles)
         return found
 
-    def require(self, instance: Instance, *roles: str) -> None:
-        if not self.groups(*roles).filter(pk=instance.group_id).exists():
-            raise faults.forbidden(f"This needs the role {' or '.join(roles)} in its resource group.")
+    def operated(self, code: str) -> Instance:
+        """Return an instance that this caller may operate; raises Fault when it is not there, and when it may not."""
+        found = self.instance(code)
+        self.require_operating(found)
+        return found
 
-    def may_operate(self, instance: Instance) -> bool:
-        return self.groups(Role.OPERATOR).filter(pk=instance.group_id).exists()
+    def require_operating(self, instance: Instance) -> None:
+        if not self.may_operate(instance):
+            raise faults.forbidden(f"This needs the role {Role.OPERATOR} in its resource group.")
+
+    def may_operate(self, instance: Any) -> bool:
+        return instance.group_id in self.rights.operates
 
     def copies(self) -> QuerySet[Copy]:
         """Copies in other regions, of what this caller may see."""
-        seen = access.copies_for(self.user).cross_region().filter(set__instance__group__in=self.groups())
-        return seen.select_related("set__instance__region", "set__instance__group", "destination_store__region")
-
-    def copies_of(self, instance: Instance) -> QuerySet[Copy]:
-        """Copies in other regions, of an instance that this caller has found."""
-        seen = Copy.objects.visible().cross_region().filter(set__instance=instance)
-        return seen.select_related("set", "destination_store")
-
-    def restores(self) -> QuerySet[Restore]:
-        return access.restores_for(self.user).filter(instance__group__in=self.groups())
+        return Copy.objects.visible().cross_region().filter(set__instance__group__in=self.sees)
 
     @staticmethod
     def region(named: str, parameter: str = "RegionId") -> Region:
         """Return a region that is shown; raises Fault."""
-        found = Region.objects.shown().filter(pk=named[:50]).first()
+        found = _region.first(named=named[:50])
         if found is None:
             raise faults.no_such_region(parameter)
         return found
 
 
-def caller_of(key: AccessKey, at: datetime, **facts: Any) -> Caller:
-    only = frozenset(key.groups.values_list("pk", flat=True)) if key.is_limited else None
-    return Caller(key, at, only=only, **facts)
+def caller_of(known: Known, **facts: Any) -> Caller:
+    return Caller(known.key, known.at, known.rights, **facts)

@@ -132,7 +132,8 @@ def _let_in(call: Call, request_id: str, scheme: str) -> tuple[Caller, Operation
     if call.is_too_long:
         raise faults.unreadable(f"A call has at most {MOST_PARAMETERS} parameters.")
     claim = callers.claim_of(call)
-    key, at = callers.known(claim)
+    known = callers.known(claim)
+    key, at = known.key, known.at
     operation = operations.OPERATIONS.get(claim.action)
     what = operation.name if operation else UNKNOWN
     try:
@@ -143,7 +144,7 @@ def _let_in(call: Call, request_id: str, scheme: str) -> tuple[Caller, Operation
         raise
     callers.keep_used(key, at, call.address)
     caller = callers.caller_of(
-        key, at, address=call.address, host=answers.host_of(call), scheme=scheme, request_id=request_id
+        known, address=call.address, host=answers.host_of(call), scheme=scheme, request_id=request_id
     )
     if number == 1 and not (operation and operation.changes):
         _tell_first(caller, what)

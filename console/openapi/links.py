@@ -15,7 +15,7 @@ from django.conf import settings
 from django.urls import reverse
 
 from backups import downloads
-from backups.models import Copy, Download
+from backups.models import Copy, Download, Instance
 from billing import downloads as billed
 from console.openapi.callers import Caller
 from regions.refusals import Refusal
@@ -36,13 +36,17 @@ _kept: OrderedDict[tuple[int, int, str], Handed] = OrderedDict()
 _lock = threading.Lock()
 
 
-def link_to(copy: Copy, caller: Caller) -> str:
-    return handed(copy, caller).address
+def handed_of(copies: list[int], instance: Instance, caller: Caller) -> dict[int, Handed]:
+    """Return links to copies of an instance over the Internet, which is what they are charged as (R-4.3); none for who
+    may not have them."""
+    if caller.key.rules_accepted_at is None or not caller.may_operate(instance):
+        return {}
+    rows = Copy.objects.select_related("set__instance").filter(pk__in=copies)
+    return {copy.pk: _handed(copy, caller) for copy in rows}
 
 
-def handed(copy: Copy, caller: Caller) -> Handed:
-    """Return links over the Internet, which is what they are charged as (R-4.3); nothing for who may not have them."""
-    if caller.key.rules_accepted_at is None or downloads.why_not(copy) or not caller.may_operate(copy.set.instance):
+def _handed(copy: Copy, caller: Caller) -> Handed:
+    if downloads.why_not(copy):
         return NONE
     name = (caller.key.pk, copy.pk, _base(caller))
     if known := _known(name, caller.at):

@@ -48,6 +48,7 @@ def test_a_key_that_is_missing_is_named(ring: Path) -> None:
     assert refused.value.code == "KeyMissing"
 
 
+@pytest.mark.django_db
 def test_a_ring_that_another_process_changed_is_seen_at_once(ring: Path) -> None:
     sealed = secrets.seal(b"word", "row")
     kept = ring.read_text()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from django.db.models import QuerySet, Sum
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from backups import default_backups, restoring, retiring
 from backups.engines import engine_of
-from backups.models import BackupJob, BackupSet, Instance, Kind, Restore, Role, SetStatus
+from backups.models import BackupJob, BackupSet, Instance, Kind, Restore, SetFile, SetStatus
+from backups.models.backup_set import BackupSetQuerySet
 from console.openapi import faults
 from console.openapi.asking import Asked, Page, page_of
+from console.openapi.built_once import Count, Given, among, built_once
 from console.openapi.callers import Caller
 from console.openapi.faults import Fault
 from console.openapi.operations import spelling
@@ -32,27 +35,61 @@ MOST_LISTED = 100
 # ---- which there are
 
 
-def _between(rows: QuerySet[BackupSet], asked: Asked) -> QuerySet[BackupSet]:
-    start, end = asked.span()
-    rows = rows.filter(finished_at__gte=start) if start else rows
-    rows = rows.filter(finished_at__lte=end) if end else rows
-    return rows.order_by("-finished_at", "-pk")
+@built_once
+def _of_one(**given: Given) -> QuerySet[Any]:
+    return _sets(BackupSet.objects.filter(instance=given["instance"]), given)
 
 
-def _sets(rows: QuerySet[BackupSet], asked: Asked) -> QuerySet[BackupSet]:
-    """Return the data sets asked for, those that were deleted at their source left out."""
-    rows = _between(rows.data().filter(deleted_at=None), asked)
+@built_once
+def _of_released(**given: Given) -> QuerySet[Any]:
+    rows = BackupSet.objects.filter(among("instance__group", "sees"), instance__released_at__isnull=False)
+    rows = rows.filter(instance__region=given["region"], instance__region__hidden=False)
+    return _sets(rows.filter(instance__code=given["code"]) if "code" in given else rows, given)
+
+
+def _sets(rows: BackupSetQuerySet, given: Mapping[str, Given]) -> QuerySet[Any]:
+    """Of data, those that were deleted at their source left out."""
+    rows, manual = _between(rows.data().filter(deleted_at=None), given), Exists(BY_HAND)
+    if "numbers" in given:
+        rows = rows.filter(among("pk", "numbers"))
+    if "kind" in given:
+        rows = rows.filter(kind=given["kind"])
+    for name, condition in (("by_hand", manual), ("by_itself", ~manual), ("good", GOOD), ("not_good", ~GOOD)):
+        rows = rows.filter(condition) if name in given else rows
+    total = Count(rows.values("pk"))
+    of_instance = {"code": F("instance__code"), "instance_name": F("instance__name")}
+    return rows.order_by("-finished_at", "-pk").values(*OF_SET, **of_instance, is_manual=manual, total=total)
+
+
+BY_HAND = BackupJob.objects.filter(result=OuterRef("pk"), reason=BackupJob.Reason.ON_DEMAND)
+GOOD = Q(status=SetStatus.SUCCEEDED)
+OF_SET = (
+    *("pk", "instance_id", "kind", "method", "status", "started_at", "finished_at", "size_bytes", "origin"),
+    *("is_copy_only", "is_encrypted"),
+)
+
+
+def _between(rows: BackupSetQuerySet, given: Mapping[str, Given]) -> BackupSetQuerySet:
+    rows = rows.filter(finished_at__gte=given["start"]) if "start" in given else rows
+    return rows.filter(finished_at__lte=given["end"]) if "end" in given else rows
+
+
+def _narrowed(asked: Asked) -> dict[str, Any]:
+    """Return what a list is narrowed to, by the names `_sets` knows."""
+    wanted = _span(asked)
     if "BackupId" in asked.given:
-        rows = rows.filter(pk__in=[int(one) for one in asked.text("BackupId").split(",") if _is_number(one)][:100])
-    by_hand = asked.among("BackupMode", MODES)
+        wanted["numbers"] = [int(one) for one in asked.text("BackupId").split(",") if _is_number(one)][:100]
+    by_hand, is_good = asked.among("BackupMode", MODES), asked.among("BackupStatus", STATUSES)
     if by_hand is not None:
-        manual = BackupJob.objects.filter(reason=BackupJob.Reason.ON_DEMAND).exclude(result=None).values("result")
-        rows = rows.filter(pk__in=manual) if by_hand else rows.exclude(pk__in=manual)
-    is_good = asked.among("BackupStatus", STATUSES)
+        wanted["by_hand" if by_hand else "by_itself"] = True
     if is_good is not None:
-        good = {"status": SetStatus.SUCCEEDED}
-        rows = rows.filter(**good) if is_good else rows.exclude(**good)
-    return rows
+        wanted["good" if is_good else "not_good"] = True
+    return wanted
+
+
+def _span(asked: Asked) -> dict[str, Any]:
+    start, end = asked.span()
+    return {name: at for name, at in (("start", start), ("end", end)) if at}
 
 
 def _is_number(said: str) -> bool:
@@ -62,16 +99,13 @@ def _is_number(said: str) -> bool:
 @operation("DescribeBackups")
 def describe_backups(caller: Caller, asked: Asked) -> Answer:
     instance = caller.instance(asked.text("DBInstanceId"))
-    page, rows = page_of(asked), _sets(instance.sets.all(), asked)
+    page, wanted = page_of(asked), _narrowed(asked)
     if kind := asked.among("BackupType", {name: kind for name, kind in TYPES.items() if name != "Auto"}):
-        rows = rows.filter(kind=kind)
-    shown = list(rows[page.rows])
-    for found in shown:
-        found.instance = instance
-    manual = _by_hand(shown)
+        wanted["kind"] = kind
+    shown, total = _of_one.page(page, instance=instance.pk, **wanted)
     return {
-        "Items": {"Backup": [_line(found, found.pk in manual) | _more(found) for found in shown]},
-        **_string_counters(page, len(shown), page.total(len(shown), rows)),
+        "Items": {"Backup": [_line(found) | _more(found, instance) for found in shown]},
+        **_string_counters(page, len(shown), total),
     }
 
 
@@ -80,23 +114,18 @@ def _string_counters(page: Page, shown: int, total: int) -> dict[str, str]:
     return {"PageNumber": str(page.number), "PageRecordCount": str(shown), "TotalRecordCount": str(total)}
 
 
-def _by_hand(shown: list[BackupSet]) -> set[int]:
-    jobs = BackupJob.objects.filter(result__in=shown, reason=BackupJob.Reason.ON_DEMAND)
-    return set(jobs.values_list("result", flat=True))
-
-
-def _line(found: BackupSet, is_manual: bool) -> dict[str, Any]:
-    is_good = found.status == SetStatus.SUCCEEDED
+def _line(found: Any) -> dict[str, Any]:
+    is_good, at = found.status == SetStatus.SUCCEEDED, spelling.second(found.finished_at)
     return {
         "BackupId": str(found.pk),
-        "DBInstanceId": found.instance.code,
+        "DBInstanceId": found.code,
         "HostInstanceID": str(found.instance_id),
-        "BackupStartTime": spelling.second(found.started_at or found.finished_at),
-        "BackupEndTime": spelling.second(found.finished_at),
+        "BackupStartTime": spelling.second(found.started_at) or at,
+        "BackupEndTime": at,
         "ConsistentTime": spelling.epoch(found.finished_at),
         "BackupType": spelling.LONG_TYPES[found.kind],
         "BackupMethod": spelling.LONG_METHODS[found.method],
-        "BackupMode": "Manual" if is_manual else "Automated",
+        "BackupMode": "Manual" if found.is_manual else "Automated",
         "BackupSize": found.size_bytes,
         "BackupStatus": "Success" if is_good else "Failed",
         "IsAvail": int(is_good),
@@ -105,13 +134,13 @@ def _line(found: BackupSet, is_manual: bool) -> dict[str, Any]:
     }
 
 
-def _more(found: BackupSet) -> dict[str, Any]:
+def _more(found: Any, instance: Instance) -> dict[str, Any]:
     return {
         "BackupInitiator": "User" if found.origin == "found" else "System",
         "CopyOnlyBackup": str(int(found.is_copy_only)),
         "Encryption": '{"IsEncrypted":true}' if found.is_encrypted else "",
-        "Engine": spelling.engine(found.instance),
-        "EngineVersion": found.instance.engine_version,
+        "Engine": spelling.engine(instance),
+        "EngineVersion": instance.engine_version,
         "StorageClass": "0",
     }
 
@@ -119,16 +148,14 @@ def _more(found: BackupSet) -> dict[str, Any]:
 @operation("DescribeDetachedBackups")
 def describe_detached_backups(caller: Caller, asked: Asked) -> Answer:
     """The backup sets of released instances (R-12.5)."""
-    region = caller.region(asked.text("Region"), "Region")
-    released = caller.instances().filter(region=region, released_at__isnull=False)
+    page, wanted = page_of(asked), _narrowed(asked)
     if code := asked.text("DBInstanceId"):
-        released = released.filter(code=code)
-    page = page_of(asked)
-    rows = _sets(BackupSet.objects.filter(instance__in=released), asked)
-    shown = list(rows.select_related("instance")[page.rows])
-    manual = _by_hand(shown)
-    lines = [_line(found, found.pk in manual) | {"DBInstanceComment": found.instance.name} for found in shown]
-    return {"Items": {"Backup": lines}, **_string_counters(page, len(shown), page.total(len(shown), rows))}
+        wanted["code"] = code
+    shown, total = _of_released.page(page, sees=caller.sees, region=asked.text("Region"), **wanted)
+    if not shown:
+        caller.region(asked.text("Region"), "Region")  # says so where there is no such region
+    lines = [_line(found) | {"DBInstanceComment": found.instance_name} for found in shown]
+    return {"Items": {"Backup": lines}, **_string_counters(page, len(shown), total)}
 
 
 @operation("DescribeLogBackupFiles")
@@ -144,28 +171,56 @@ def describe_binlog_files(caller: Caller, asked: Asked) -> Answer:
 def _logs(caller: Caller, asked: Asked, *, named: bool) -> Answer:
     """The logs at the source; two operations tell of them, and one of the two names the file."""
     instance = caller.instance(asked.text("DBInstanceId"))
-    page = page_of(asked)
-    rows = _between(instance.sets.filter(kind=Kind.LOG, deleted_at=None), asked)
-    shown = list(rows.prefetch_related("files")[page.rows])
+    page, wanted = page_of(asked), _span(asked)
+    shown, total = _logs_of.page(page, instance=instance.pk, **wanted)
+    names = {row.set_id: row.key for row in _files_of(sets=[found.pk for found in shown])} if named and shown else {}
+    size = shown[0].total_bytes if shown else _bytes_beyond(instance, wanted)
     return {
-        "Items": {"BinLogFile": [_log(found, named) for found in shown]},
+        "Items": {"BinLogFile": [_log(found) | (_named(found, names) if named else {}) for found in shown]},
         "PageNumber": page.number,
         "PageRecordCount": len(shown),
-        "TotalRecordCount": page.total(len(shown), rows),
-        "TotalFileSize": int(rows.order_by().aggregate(total=Sum("size_bytes"))["total"] or 0),
+        "TotalRecordCount": total,
+        "TotalFileSize": int(size or 0),
     }
 
 
-def _log(found: BackupSet, named: bool) -> dict[str, Any]:
-    said = {
+@built_once
+def _logs_of(**given: Given) -> QuerySet[Any]:
+    rows = _between(BackupSet.objects.filter(instance=given["instance"], kind=Kind.LOG, deleted_at=None), given)
+    totals = {"total": Count(rows.values("pk")), "total_bytes": Bytes(rows.values("size_bytes"))}
+    return rows.order_by("-finished_at", "-pk").values("pk", "started_at", "finished_at", "size_bytes", **totals)
+
+
+def _bytes_beyond(instance: Instance, wanted: Mapping[str, Any]) -> int:
+    """Of a page behind the last one."""
+    first = _logs_of.first(instance=instance.pk, **wanted)
+    return first.total_bytes if first else 0
+
+
+class Bytes(Count):
+    template = "(SELECT sum(size_bytes) FROM (%(subquery)s) AS counted)"
+
+
+@built_once
+def _files_of(**_: Given) -> QuerySet[Any]:
+    """The first file of each."""
+    rows = SetFile.objects.filter(among("set", "sets")).order_by("set_id", "file_id").distinct("set_id")
+    return rows.values("set_id", key=F("file__key"))
+
+
+def _log(found: Any) -> dict[str, Any]:
+    at = spelling.second(found.finished_at)
+    return {
         "FileSize": found.size_bytes,
-        "LogBeginTime": spelling.second(found.started_at or found.finished_at),
-        "LogEndTime": spelling.second(found.finished_at),
+        "LogBeginTime": spelling.second(found.started_at) or at,
+        "LogEndTime": at,
     }
-    if not named:
-        return said
-    names = [str(file).rpartition("/")[2] for file in found.files.all()]
-    return said | {"LogFileName": names[0] if names else "", "RemoteStatus": "Completed"}
+
+
+def _named(found: Any, names: Mapping[int, str]) -> dict[str, str]:
+    """A file's key may hold bytes that are no text."""
+    name = names.get(found.pk, "").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return {"LogFileName": name.rpartition("/")[2], "RemoteStatus": "Completed"}
 
 
 @operation("DescribeLocalAvailableRecoveryTime")
@@ -191,7 +246,7 @@ def describe_local_available_recovery_time(caller: Caller, asked: Asked) -> Answ
 @operation("CreateBackup", changes=True)
 def create_backup(caller: Caller, asked: Asked) -> Answer:
     """One that is queued or running already is answered instead."""
-    instance = caller.instance(asked.text("DBInstanceId"), Role.OPERATOR)
+    instance = caller.operated(asked.text("DBInstanceId"))
     _require_method(instance, asked)
     kind = asked.among("BackupType", TYPES) or Kind.FULL
     job = default_backups.ask(instance, caller.by, database=_database(instance, asked), kind=kind)
@@ -217,7 +272,7 @@ def _database(instance: Instance, asked: Asked) -> str:
 @operation("DeleteBackup", changes=True)
 def delete_backup(caller: Caller, asked: Asked) -> Answer:
     """One or several, all or none; they go within the hour (R-2.5)."""
-    instance = caller.instance(asked.text("DBInstanceId"), Role.OPERATOR)
+    instance = caller.operated(asked.text("DBInstanceId"))
     named = asked.text("BackupId").split(",")
     numbers = {int(one) for one in named if _is_number(one)}
     if len(named) > MOST_LISTED:
@@ -233,13 +288,19 @@ def delete_backup(caller: Caller, asked: Asked) -> Answer:
 def describe_backup_tasks(caller: Caller, asked: Asked) -> Answer:
     """What is queued or running; a job that is over when it is named."""
     instance = caller.instance(asked.text("DBInstanceId"))
-    jobs = BackupJob.objects.filter(instance=instance).exclude(kind=Kind.LOG).order_by("-pk")
     number = asked.number("BackupJobId")
-    jobs = jobs.filter(state__in=BackupJob.ACTIVE) if number is None else jobs.filter(pk=number)
-    return {"Items": {"BackupJob": [_job(job) for job in jobs[:MOST_LISTED]]}}
+    wanted = {"instance": instance.pk} | ({} if number is None else {"number": number})
+    return {"Items": {"BackupJob": [_job(job) for job in _jobs.some(MOST_LISTED, **wanted)]}}
 
 
-def _job(job: BackupJob) -> dict[str, str]:
+@built_once
+def _jobs(**given: Given) -> QuerySet[Any]:
+    jobs = BackupJob.objects.filter(instance=given["instance"]).exclude(kind=Kind.LOG).order_by("-pk")
+    jobs = jobs.filter(pk=given["number"]) if "number" in given else jobs.filter(state__in=BackupJob.ACTIVE)
+    return jobs.values("pk", "result_id", "state", "reason")
+
+
+def _job(job: Any) -> dict[str, str]:
     is_manual = job.reason == BackupJob.Reason.ON_DEMAND
     return {
         "BackupJobId": str(job.pk),
@@ -260,63 +321,86 @@ def describe_tasks(caller: Caller, asked: Asked) -> Answer:
     """Backups and restores of an instance, the newest first."""
     instance = caller.instance(asked.text("DBInstanceId"))
     page = page_of(asked)
-    tasks = [*_backups_of(instance, asked), *_restores_of(instance, asked)]
-    for name, field in (("Status", "Status"), ("TaskAction", "TaskAction")):
-        tasks = [task for task in tasks if asked.text(name, task[field]) == task[field]]
-    tasks.sort(key=lambda task: task["BeginTime"], reverse=True)
-    shown = tasks[page.rows]
+    found = _tasks(instance, asked)
+    for name, said in (("Status", _status), ("TaskAction", _action)):
+        found = [row for row in found if asked.text(name, said(row)) == said(row)]
+    shown = [_backup_task(row) if _action(row) == BACKUP else _restore_task(row) for row in found[page.rows]]
     return {
         "Items": {"TaskProgressInfo": shown},
         "PageNumber": page.number,
         "PageRecordCount": len(shown),
-        "TotalRecordCount": len(tasks),
+        "TotalRecordCount": len(found),
     }
 
 
-def _asked_between(rows: QuerySet[Any], asked: Asked) -> QuerySet[Any]:
-    start, end = asked.span()
-    rows = rows.filter(asked_at__gte=start) if start else rows
-    rows = rows.filter(asked_at__lte=end) if end else rows
-    return rows.order_by("-pk")[:1000]
+BACKUP, RESTORE = "BackupInstance", "CreateDdrInstance"
 
 
-def _backups_of(instance: Instance, asked: Asked) -> list[dict[str, Any]]:
-    jobs = _asked_between(BackupJob.objects.filter(instance=instance).exclude(kind=Kind.LOG), asked)
-    return [
-        {
-            "TaskId": f"backup-{job.pk}",
-            "TaskAction": "BackupInstance",
-            "DBName": job.database,
-            "BeginTime": spelling.second(job.asked_at),
-            "FinishTime": spelling.second(job.finished_at),
-            "Status": JOB_STATES[job.state],
-            "Progress": "100.0" if job.state == BackupJob.State.SUCCEEDED else "0.0",
-            "TaskErrorMessage": job.error,
-        }
-        for job in jobs
-    ]
+def _tasks(instance: Instance, asked: Asked) -> list[Any]:
+    wanted = {"instance": instance.pk, **_span(asked)}
+    found = [*_jobs_of.some(MOST_TASKS, **wanted), *_restores_of.some(MOST_TASKS, **wanted)]
+    return sorted(found, key=lambda row: row.asked_at.replace(microsecond=0), reverse=True)
 
 
-def _restores_of(instance: Instance, asked: Asked) -> list[dict[str, Any]]:
-    restores = _asked_between(Restore.objects.filter(instance=instance), asked)
-    return [
-        {
-            "TaskId": restore.code,
-            "TaskAction": "CreateDdrInstance",
-            "DBName": restore.database,
-            "BeginTime": spelling.second(restore.asked_at),
-            "FinishTime": spelling.second(restore.finished_at),
-            "Status": _state_of(restore),
-            "CurrentStepName": restore.stage,
-            "Progress": "100.0" if restore.state == Restore.State.READY else _percent(restore),
-            "TaskErrorCode": restore.error_code,
-            "TaskErrorMessage": restore.error,
-        }
-        for restore in restores
-    ]
+def _action(row: Any) -> str:
+    return RESTORE if hasattr(row, "stage") else BACKUP
 
 
-def _state_of(restore: Restore) -> str:
+def _status(row: Any) -> str:
+    return _state_of(row) if _action(row) == RESTORE else JOB_STATES[row.state]
+
+
+MOST_TASKS = 1000
+
+
+def _asked_between(rows: QuerySet[Any], given: Mapping[str, Given]) -> QuerySet[Any]:
+    rows = rows.filter(asked_at__gte=given["start"]) if "start" in given else rows
+    rows = rows.filter(asked_at__lte=given["end"]) if "end" in given else rows
+    return rows.order_by("-pk")
+
+
+@built_once
+def _jobs_of(**given: Given) -> QuerySet[Any]:
+    rows = _asked_between(BackupJob.objects.filter(instance=given["instance"]).exclude(kind=Kind.LOG), given)
+    return rows.values("pk", "database", "asked_at", "finished_at", "state", "error")
+
+
+def _backup_task(job: Any) -> dict[str, Any]:
+    return {
+        "TaskId": f"backup-{job.pk}",
+        "TaskAction": BACKUP,
+        "DBName": job.database,
+        "BeginTime": spelling.second(job.asked_at),
+        "FinishTime": spelling.second(job.finished_at),
+        "Status": JOB_STATES[job.state],
+        "Progress": "100.0" if job.state == BackupJob.State.SUCCEEDED else "0.0",
+        "TaskErrorMessage": job.error,
+    }
+
+
+@built_once
+def _restores_of(**given: Given) -> QuerySet[Any]:
+    rows = _asked_between(Restore.objects.filter(instance=given["instance"]), given)
+    own = ("code", "database", "asked_at", "finished_at", "state", "stage", "done", "total", "error_code", "error")
+    return rows.values(*own)
+
+
+def _restore_task(restore: Any) -> dict[str, Any]:
+    return {
+        "TaskId": restore.code,
+        "TaskAction": RESTORE,
+        "DBName": restore.database,
+        "BeginTime": spelling.second(restore.asked_at),
+        "FinishTime": spelling.second(restore.finished_at),
+        "Status": _state_of(restore),
+        "CurrentStepName": restore.stage,
+        "Progress": "100.0" if restore.state == Restore.State.READY else _percent(restore),
+        "TaskErrorCode": restore.error_code,
+        "TaskErrorMessage": restore.error,
+    }
+
+
+def _state_of(restore: Any) -> str:
     if restore.state in (Restore.State.FAILED, Restore.State.CANCELLED):
         return "Failed"
     if restore.state == Restore.State.RUNNING:
@@ -324,5 +408,5 @@ def _state_of(restore: Restore) -> str:
     return "NoStart" if restore.state in Restore.PENDING else "Finished"
 
 
-def _percent(restore: Restore) -> str:
+def _percent(restore: Any) -> str:
     return f"{min(99.9, 100 * restore.done / restore.total):.1f}" if restore.total else "0.0"

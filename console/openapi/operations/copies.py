@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 
 from backups import windows
 from backups.engines import engine_of
-from backups.models import Copy, CopyState, Instance, Kind
+from backups.models import Copy, CopyState, Instance, Kind, ServerDatabase
+from backups.models.copy import CopyQuerySet
 from console.openapi import faults, links
-from console.openapi.asking import Asked, Page, page_of
+from console.openapi.asking import Asked, page_of
+from console.openapi.built_once import Count, Given, among, built_once
 from console.openapi.callers import Caller
 from console.openapi.faults import Fault
+from console.openapi.links import Handed
 from console.openapi.operations import spelling
 from console.openapi.operations.instances import in_region
 from console.openapi.operations.table import Answer, operation
@@ -22,114 +26,139 @@ SHOWN = (CopyState.COMPLETED, CopyState.FAILED, CopyState.DAMAGED)  # what is th
 
 def copy_for(caller: Caller, number: int | None) -> Copy:
     """Return a copy by its CrossBackupId; raises Fault."""
-    found = caller.copies().filter(pk=number).first() if number is not None else None
+    found = _one.first(number=number, sees=caller.sees) if number is not None else None
     if found is None:
         raise faults.no_such_set()
     caller.about = found.set.instance
     return found
 
 
-def _listed(caller: Caller, instance: Instance, asked: Asked) -> QuerySet[Copy]:
+@built_once
+def _one(**given: Given) -> QuerySet[Copy]:
+    seen = Copy.objects.visible().cross_region().filter(among("set__instance__group", "sees"), pk=given["number"])
+    return seen.select_related("set__instance__region", "set__instance__group", "destination_store__region")
+
+
+@built_once
+def _of_data(**given: Given) -> QuerySet[Any]:
+    return _listed(Copy.objects.exclude(set__kind=Kind.LOG).filter(state__in=SHOWN), given)
+
+
+@built_once
+def _of_logs(**given: Given) -> QuerySet[Any]:
+    return _listed(Copy.objects.filter(set__kind=Kind.LOG, state=CopyState.COMPLETED), given)
+
+
+def _listed(rows: CopyQuerySet, given: Mapping[str, Given]) -> QuerySet[Any]:
+    """Of an instance that the caller has found."""
+    rows = rows.visible().cross_region().filter(set__instance=given["instance"])
+    for name, condition in NARROWED.items():
+        rows = rows.filter(**{condition: given[name]}) if name in given else rows
+    own = ("pk", "state", "stored_bytes")
+    of_set = {"kind": F("set__kind"), "method": F("set__method"), "size_bytes": F("set__size_bytes")}
+    of_set |= {"began_at": F("set__started_at"), "finished_at": F("set__finished_at")}
+    rows = rows.order_by("-set__finished_at", "-pk")
+    total = Count(rows.order_by().values("pk"))
+    return rows.values(*own, "set_id", **of_set, region=F("destination_store__region"), total=total)
+
+
+NARROWED = {
+    "start": "set__finished_at__gte",
+    "end": "set__finished_at__lte",
+    "region": "destination_store__region",
+    "copy": "pk",
+    "set": "set",
+}
+
+
+def _narrowed(caller: Caller, asked: Asked) -> dict[str, Any]:
     start, end = asked.span()
-    rows = caller.copies_of(instance)
-    rows = rows.filter(set__finished_at__gte=start) if start else rows
-    rows = rows.filter(set__finished_at__lte=end) if end else rows
-    if region := asked.text("CrossBackupRegion"):
-        rows = rows.filter(destination_store__region=caller.region(region, "CrossBackupRegion"))
-    return rows.order_by("-set__finished_at", "-pk")
-
-
-def _shown(rows: QuerySet[Copy], page: Page, instance: Instance) -> list[Copy]:
-    """Return a page of copies, each with the instance that is known already."""
-    shown = list(rows[page.rows])
-    for copy in shown:
-        copy.set.instance = instance
-    return shown
+    region = asked.text("CrossBackupRegion")
+    where = caller.region(region, "CrossBackupRegion").pk if region else None
+    wanted = {"start": start, "end": end, "region": where}
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
 @operation("DescribeCrossRegionBackups")
 def describe_cross_region_backups(caller: Caller, asked: Asked) -> Answer:
     instance = in_region(caller, asked)
-    page = page_of(asked)
-    rows = _listed(caller, instance, asked).exclude(set__kind=Kind.LOG).filter(state__in=SHOWN)
-    for name, column in (("CrossBackupId", "pk"), ("BackupId", "set")):
+    page, wanted = page_of(asked), _narrowed(caller, asked)
+    for name, column in (("CrossBackupId", "copy"), ("BackupId", "set")):
         if name in asked.given:
-            rows = rows.filter(**{column: asked.number(name)})
-    shown = _shown(rows, page, instance)
+            wanted[column] = asked.number(name)
+    shown, total = _of_data.page(page, instance=instance.pk, **wanted)
+    addresses = links.handed_of([copy.pk for copy in shown], instance, caller)
     return {
         "RegionId": instance.region_id,
         "StartTime": asked.text("StartTime"),
         "EndTime": asked.text("EndTime"),
-        "Items": {"Item": [_item(copy, caller) for copy in shown]},
+        "Items": {"Item": [_item(copy, instance, addresses) for copy in shown]},
         "PageNumber": page.number,
         "PageRecordCount": len(shown),
-        "TotalRecordCount": page.total(len(shown), rows),
+        "TotalRecordCount": total,
     }
 
 
-def _item(copy: Copy, caller: Caller) -> dict[str, Any]:
-    found, is_good = copy.set, copy.state == CopyState.COMPLETED
-    instance, region = found.instance, copy.destination_store.region_id
+def _item(copy: Any, instance: Instance, addresses: Mapping[int, Handed]) -> dict[str, Any]:
+    is_good, at = copy.state == CopyState.COMPLETED, spelling.second(copy.finished_at)
     return {
         "CrossBackupId": copy.pk,
-        "CrossBackupRegion": region,
-        "CrossBackupSetFile": file_name(copy, "data"),
+        "CrossBackupRegion": copy.region,
+        "CrossBackupSetFile": _file_name(copy, instance, "data"),
         "CrossBackupSetLocation": "OSS",
-        "CrossBackupSetSize": copy.stored_bytes or found.size_bytes,
-        "CrossBackupDownloadLink": links.link_to(copy, caller),
-        "BackupStartTime": spelling.second(found.started_at or found.finished_at),
-        "BackupEndTime": spelling.second(found.finished_at),
-        "ConsistentTime": spelling.second(found.finished_at),
-        "BackupType": spelling.DATA_TYPES[found.kind],
-        "BackupMethod": spelling.METHODS[found.method],
+        "CrossBackupSetSize": copy.stored_bytes or copy.size_bytes,
+        "CrossBackupDownloadLink": addresses.get(copy.pk, links.NONE).address,
+        "BackupStartTime": spelling.second(copy.began_at) or at,
+        "BackupEndTime": at,
+        "ConsistentTime": at,
+        "BackupType": spelling.DATA_TYPES[copy.kind],
+        "BackupMethod": spelling.METHODS[copy.method],
         "BackupSetStatus": spelling.GOOD if is_good else spelling.FAILED,
         "BackupSetScale": spelling.scale(instance),
         "Category": spelling.CATEGORIES[instance.edition],
         "Engine": spelling.engine(instance),
         "EngineVersion": instance.engine_version,
         "InstanceId": instance.pk,
-        "RestoreRegions": {"RestoreRegion": [region] if is_good else []},
+        "RestoreRegions": {"RestoreRegion": [copy.region] if is_good else []},
     }
 
 
-def file_name(copy: Copy, word: str) -> str:
+def _file_name(copy: Any, instance: Instance, word: str) -> str:
     """<source region>_<instance>_<set>_data_<yyyyMMddHHmmss>_<kind>.<ending>"""
-    found = copy.set
-    ending = engine_of(found.instance.engine).capabilities.file_endings[0]
-    at = f"{found.finished_at:%Y%m%d%H%M%S}"
-    return f"{found.instance.region_id}_{found.instance.code}_{found.pk}_{word}_{at}_{found.kind}{ending}"
+    ending = engine_of(instance.engine).capabilities.file_endings[0]
+    at = f"{copy.finished_at:%Y%m%d%H%M%S}"
+    return f"{instance.region_id}_{instance.code}_{copy.set_id}_{word}_{at}_{copy.kind}{ending}"
 
 
 @operation("DescribeCrossRegionLogBackupFiles")
 def describe_cross_region_log_backup_files(caller: Caller, asked: Asked) -> Answer:
     instance = in_region(caller, asked)
-    page = page_of(asked)
-    rows = _listed(caller, instance, asked).filter(set__kind=Kind.LOG, state=CopyState.COMPLETED)
-    shown = _shown(rows, page, instance)
+    shown, total = _of_logs.page(page_of(asked), instance=instance.pk, **_narrowed(caller, asked))
+    addresses = links.handed_of([copy.pk for copy in shown], instance, caller)
     return {
         "RegionId": instance.region_id,
         "DBInstanceId": instance.code,
         "StartTime": asked.text("StartTime"),
         "EndTime": asked.text("EndTime"),
-        "Items": {"Item": [_log(copy, caller) for copy in shown]},
-        "PageNumber": page.number,
+        "Items": {"Item": [_log(copy, instance, addresses) for copy in shown]},
+        "PageNumber": page_of(asked).number,
         "PageRecordCount": len(shown),
-        "TotalRecordCount": page.total(len(shown), rows),
+        "TotalRecordCount": total,
     }
 
 
-def _log(copy: Copy, caller: Caller) -> dict[str, Any]:
-    found, handed = copy.set, links.handed(copy, caller)
+def _log(copy: Any, instance: Instance, addresses: Mapping[int, Handed]) -> dict[str, Any]:
+    handed, at = addresses.get(copy.pk, links.NONE), spelling.second(copy.finished_at)
     return {
         "CrossLogBackupId": copy.pk,
-        "CrossLogBackupSize": copy.stored_bytes or found.size_bytes,
-        "CrossBackupRegion": copy.destination_store.region_id,
+        "CrossLogBackupSize": copy.stored_bytes or copy.size_bytes,
+        "CrossBackupRegion": copy.region,
         "CrossDownloadLink": handed.address,
         "LinkExpiredTime": spelling.second(handed.until),
-        "InstanceId": found.instance_id,
-        "LogBeginTime": spelling.second(found.started_at or found.finished_at),
-        "LogEndTime": spelling.second(found.finished_at),
-        "LogFileName": file_name(copy, "log"),
+        "InstanceId": instance.pk,
+        "LogBeginTime": spelling.second(copy.began_at) or at,
+        "LogEndTime": at,
+        "LogFileName": _file_name(copy, instance, "log"),
     }
 
 
@@ -176,8 +205,14 @@ def _metas(copy: Copy) -> list[dict[str, str]]:
     found = copy.set
     if found.database:
         return [{"Database": found.database, "Size": str(found.size_bytes), "Tables": ""}]
-    names = found.instance.databases.filter(gone_at=None).order_by("name").values_list("name", "data_bytes")
-    return [{"Database": name, "Size": str(size or 0), "Tables": ""} for name, size in names]
+    names = _databases(instance=found.instance_id)
+    return [{"Database": one.name, "Size": str(one.data_bytes or 0), "Tables": ""} for one in names]
+
+
+@built_once
+def _databases(**given: Given) -> QuerySet[Any]:
+    rows = ServerDatabase.objects.filter(instance=given["instance"], gone_at=None)
+    return rows.order_by("name").values("name", "data_bytes")
 
 
 def number_of(said: str) -> int | None:

@@ -7,14 +7,17 @@ from dataclasses import replace
 from datetime import time
 from typing import Any
 
+from django.db.models import Exists, OuterRef, QuerySet
+
 from backups import default_settings
 from backups.default_settings import DefaultSettings
 from backups.engines import engine_of
-from backups.models import BackupMethod, Instance, Kind, LogStream, Role
+from backups.models import BackupMethod, BackupSet, Instance, Kind, LogStream
 from backups.models.instance import LOG_MINUTES
 from backups.timetable import USUAL_TIME, next_slot
 from console.openapi import faults
 from console.openapi.asking import Asked
+from console.openapi.built_once import Given, built_once
 from console.openapi.callers import Caller
 from console.openapi.faults import Fault
 from console.openapi.operations import spelling
@@ -50,9 +53,15 @@ def describe_backup_policy(caller: Caller, asked: Asked) -> Answer:
 
 
 def _gets_logs(instance: Instance) -> bool:
-    """Whether logs of it arrive: received by us, taken by us, or found beside its backups."""
-    received = LogStream.objects.filter(instance=instance, state__in=LogStream.ACTIVE).exists()
-    return received or instance.log_every_minutes > 0 or instance.sets.filter(kind=Kind.LOG).exists()
+    """Whether logs of it arrive: taken by us, received by us, or found beside its backups."""
+    return instance.log_every_minutes > 0 or bool(_with_logs(instance=instance.pk))
+
+
+@built_once
+def _with_logs(**given: Given) -> QuerySet[Any]:
+    streams = LogStream.objects.filter(instance=OuterRef("pk"), state__in=LogStream.ACTIVE)
+    logs = BackupSet.objects.filter(instance=OuterRef("pk"), kind=Kind.LOG)
+    return Instance.objects.filter(Exists(streams) | Exists(logs), pk=given["instance"]).values("pk")
 
 
 def _next(instance: Instance, caller: Caller) -> Any:
@@ -63,7 +72,7 @@ def _next(instance: Instance, caller: Caller) -> Any:
 @operation("ModifyBackupPolicy", changes=True)
 def modify_backup_policy(caller: Caller, asked: Asked) -> Answer:
     """Only what is given is changed; what Farshore has nothing of is tolerated, as long as something else is given."""
-    instance = caller.instance(asked.text("DBInstanceId"), Role.OPERATOR)
+    instance = caller.operated(asked.text("DBInstanceId"))
     given = _given(instance, asked)
     if not given:
         raise Fault("ParameterLeastAssociate", 400, "At least one of the settings of default backups is needed.")

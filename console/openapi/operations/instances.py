@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, OuterRef, Q, QuerySet, Subquery
 
 from backups.engines import engine_of
-from backups.models import CopyPolicy, Instance, Restore
+from backups.models import BackupSet, CopyPolicy, Coverage, Instance, Restore, ServerDatabase
 from console.openapi import faults
 from console.openapi.asking import Asked, page_of
+from console.openapi.built_once import Count, Given, among, built_once
 from console.openapi.callers import Caller
 from console.openapi.operations import landing, spelling
 from console.openapi.operations.table import Answer, operation
@@ -29,37 +29,56 @@ COMING = {
 }
 
 
+@built_once
+def _living(**given: Given) -> QuerySet[Any]:
+    rows = Instance.objects.living().filter(among("group", "sees"), region=given["region"])
+    if "codes" in given:
+        rows = rows.filter(among("code", "codes"))
+    if "words" in given:
+        rows = rows.filter(Q(name__icontains=given["words"]) | Q(code__icontains=given["words"]))
+    if "engine" in given:
+        rows = rows.filter(engine=given["engine"])
+    if "version" in given:
+        rows = rows.filter(engine_version__startswith=given["version"])
+    if "group" in given:
+        rows = rows.filter(group=given["group"])
+    return rows.order_by("name", "pk").values(*OF_INSTANCE, "created_at", total=Count(rows.values("pk")))
+
+
+OF_INSTANCE = (
+    *("code", "name", "released_at", "engine", "engine_version", "edition", "billing_method"),
+    *("region_id", "group_id", "host"),
+)
+
+
 @operation("DescribeDBInstances")
 def describe_db_instances(caller: Caller, asked: Asked) -> Answer:
     page = page_of(asked, any_size=True)
-    here = caller.instances().living().filter(region=asked.text("RegionId"))
-    rows = _narrowed(here, asked).order_by("name", "pk")
-    shown = list(rows[page.rows])
+    shown, total = _living.page(page, sees=caller.sees, region=asked.text("RegionId"), **_narrowed(asked))
     if not shown:
         caller.region(asked.text("RegionId"))  # says so where there is no such region
     return {
         "Items": {"DBInstance": [_line(instance) for instance in shown]},
         "PageNumber": page.number,
         "PageRecordCount": len(shown),
-        "TotalRecordCount": page.total(len(shown), rows),
+        "TotalRecordCount": total,
     }
 
 
-def _narrowed(rows: QuerySet[Instance], asked: Asked) -> QuerySet[Instance]:
-    if codes := asked.text("DBInstanceId"):
-        rows = rows.filter(code__in=codes.split(",")[:100])
-    if words := asked.text("SearchKey"):
-        rows = rows.filter(Q(name__icontains=words) | Q(code__icontains=words))
-    if named := asked.text("Engine"):
-        rows = rows.filter(engine=named.lower())
-    if version := asked.text("EngineVersion"):
-        rows = rows.filter(engine_version__startswith=version)
-    if group := asked.text("ResourceGroupId"):
-        rows = rows.filter(group=int(group)) if group.isdecimal() and len(group) < 18 else rows.none()
-    return rows
+def _narrowed(asked: Asked) -> dict[str, Any]:
+    """Return what the list is narrowed to, by the names `_living` knows."""
+    group = asked.text("ResourceGroupId")
+    wanted = {
+        "codes": asked.text("DBInstanceId").split(",")[:100] if asked.text("DBInstanceId") else None,
+        "words": asked.text("SearchKey") or None,
+        "engine": asked.text("Engine").lower() or None,
+        "version": asked.text("EngineVersion") or None,
+        "group": (int(group) if group.isdecimal() and len(group) < 18 else 0) if group else None,
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
-def _facts(instance: Instance) -> dict[str, Any]:
+def _facts(instance: Any) -> dict[str, Any]:
     """What a list and a look at one say alike."""
     return {
         "DBInstanceId": instance.code,
@@ -81,24 +100,39 @@ def _facts(instance: Instance) -> dict[str, Any]:
     }
 
 
-def _line(instance: Instance) -> dict[str, Any]:
+def _line(instance: Any) -> dict[str, Any]:
     return _facts(instance) | {"CreateTime": spelling.second(instance.created_at)}
 
 
 @operation("DescribeDBInstanceAttribute")
 def describe_db_instance_attribute(caller: Caller, asked: Asked) -> Answer:
     """Several, with commas between their IDs."""
-    codes = asked.text("DBInstanceId").split(",")
+    codes = [code.strip() for code in asked.text("DBInstanceId").split(",")]
     if len(codes) > 30:
         raise faults.bad_format("DBInstanceId", "at most 30 instances are looked at in one call")
-    return {"Items": {"DBInstanceAttribute": [_attribute(caller, code.strip()) for code in codes]}}
+    found = {instance.code: _attribute(instance) for instance in _named(sees=caller.sees, codes=codes)}
+    found |= {restore.code: _coming(restore) for restore in _restores(sees=caller.sees, codes=codes)}
+    if not found.keys() >= set(codes):
+        raise faults.no_such_instance()
+    return {"Items": {"DBInstanceAttribute": [found[code] for code in codes]}}
 
 
-def _attribute(caller: Caller, code: str) -> dict[str, Any]:
-    restore = caller.restores().filter(code=code).first()
-    if restore is not None:
-        return _coming(restore)
-    instance = caller.instance(code)
+@built_once
+def _named(**_: Given) -> QuerySet[Any]:
+    rows = Instance.objects.filter(among("group", "sees"), among("code", "codes"))
+    return rows.values(*OF_INSTANCE, "created_at", "port", "data_bytes", "family")
+
+
+@built_once
+def _restores(**_: Given) -> QuerySet[Any]:
+    rows = Restore.objects.filter(among("instance__group", "sees"), among("code", "codes"))
+    of_source = {name: F(f"instance__{name}") for name in ("engine", "engine_version", "edition", "group_id")}
+    own = ("code", "name", "state", "region_id", "host", "port", "asked_at", "error")
+    own += ("instance_id", "database", "landing_id", "landed_as", "batch")
+    return rows.values(*own, **of_source, result_code=F("result__code"))
+
+
+def _attribute(instance: Any) -> dict[str, Any]:
     return _facts(instance) | {
         "CreationTime": spelling.second(instance.created_at),
         "Port": str(instance.port or ""),
@@ -114,26 +148,26 @@ def _gigabytes(size: int) -> int:
     return -(-size // 2**30)
 
 
-def _coming(restore: Restore) -> dict[str, Any]:
+def _coming(restore: Any) -> dict[str, Any]:
     """A server that is being made, or was, from backups: known by its restore's code from the first moment."""
-    source, restores = restore.instance, landing.together(restore)
+    restores = landing.together(restore)
     return {
         "DBInstanceId": restore.code,
         "DBInstanceDescription": restore.name,
         "DBInstanceStatus": COMING[landing.state_of(restores)],
         "DBInstanceType": "Primary",
-        "Engine": spelling.engine(source),
-        "EngineVersion": source.engine_version,
-        "Category": spelling.CATEGORIES[source.edition],
+        "Engine": spelling.engine(restore),
+        "EngineVersion": restore.engine_version,
+        "Category": spelling.CATEGORIES[restore.edition],
         "PayType": "Postpaid",
         "RegionId": restore.region_id,
         "ZoneId": restore.region_id,
-        "ResourceGroupId": str(source.group_id),
+        "ResourceGroupId": str(restore.group_id),
         "InstanceNetworkType": CLASSIC,
         "ConnectionString": restore.host,
         "Port": str(restore.port or ""),
         "CreationTime": spelling.second(restore.asked_at),
-        "MasterInstanceId": restore.result.code if restore.result else "",
+        "MasterInstanceId": restore.result_code or "",
         "LockMode": "Unlock",
         "Tips": landing.tips_of(restores) if restore.landing_id else restore.error,
     }
@@ -165,30 +199,44 @@ def describe_databases(caller: Caller, asked: Asked) -> Answer:
 def _databases(instance: Instance) -> list[str]:
     if engine_of(instance.engine).capabilities.whole_server:
         return []
-    backed_up = instance.sets.exclude(database="").values_list("database", flat=True)
-    seen = instance.databases.filter(gone_at=None).values_list("name", flat=True)
-    return sorted({*backed_up.distinct(), *seen})
+    return sorted({row.name for row in _known_databases(instance=instance.pk)})
 
 
-def in_region(caller: Caller, asked: Asked, *roles: str) -> Instance:
+@built_once
+def _known_databases(**given: Given) -> QuerySet[Any]:
+    backed_up = BackupSet.objects.filter(instance=given["instance"]).exclude(database="").order_by()
+    seen = ServerDatabase.objects.filter(instance=given["instance"], gone_at=None)
+    return seen.values("name").union(backed_up.values(name=F("database")))
+
+
+def in_region(caller: Caller, asked: Asked, *, to_operate: bool = False) -> Instance:
     """Return the instance that DBInstanceId names in the region that RegionId names; raises Fault."""
-    instance = caller.instance(asked.text("DBInstanceId"), *roles)
+    instance = (caller.operated if to_operate else caller.instance)(asked.text("DBInstanceId"))
     if instance.region_id != asked.text("RegionId"):
         caller.region(asked.text("RegionId"))  # says so where there is no such region
         raise faults.no_such_instance()
     return instance
 
 
-def policies_of(instances: Sequence[Instance]) -> dict[int, CopyPolicy]:
-    """Return what `policies.latest_policy` would of each of them, in one query."""
-    rows = CopyPolicy.objects.cross_region().filter(instance__in=instances)
-    ended = F("ended_at").desc(nulls_last=True)
-    return {
-        row.instance_id: row for row in rows.order_by("instance_id", "-enabled", ended, "-pk").distinct("instance_id")
-    }
+def policy_of(instance: Instance) -> Any:
+    return next(iter(_policies(instances=[instance.pk])), None)
 
 
-def policy_facts(instance: Instance, policy: CopyPolicy | None) -> dict[str, Any]:
+def policies_of(instances: Iterable[Any]) -> dict[int, Any]:
+    """Return what `policies.latest_policy` would of each of them, and since when their logs are copied."""
+    return {row.instance_id: row for row in _policies(instances=[instance.pk for instance in instances])}
+
+
+@built_once
+def _policies(**_: Given) -> QuerySet[Any]:
+    logs = Coverage.objects.filter(policy=OuterRef("pk"), content="log").order_by("-began_at")
+    rows = CopyPolicy.objects.cross_region().filter(among("instance", "instances"))
+    rows = rows.order_by("instance_id", "-enabled", F("ended_at").desc(nulls_last=True), "-pk").distinct("instance_id")
+    said = ("instance_id", "enabled", "logs_enabled", "destination_id", "retention_days", "enabled_at")
+    return rows.values(*said, logs_since=Subquery(logs.values("began_at")[:1]))
+
+
+def policy_facts(instance: Any, policy: Any) -> dict[str, Any]:
     """What every answer about cross-region backup says of an instance; `Enable` and `Disable`, whatever was asked."""
     said = {
         "DBInstanceId": instance.code,
@@ -208,10 +256,5 @@ def policy_facts(instance: Instance, policy: CopyPolicy | None) -> dict[str, Any
         "CrossBackupRegion": policy.destination_id,
         "Retention": policy.retention_days,
         "BackupEnabledTime": spelling.second(policy.enabled_at),
-        "LogBackupEnabledTime": spelling.second(_logs_since(policy)) if policy.logs_enabled else "",
+        "LogBackupEnabledTime": spelling.second(policy.logs_since) if policy.logs_enabled else "",
     }
-
-
-def _logs_since(policy: CopyPolicy) -> datetime | None:
-    logs = policy.coverage.filter(content="log").order_by("-began_at")
-    return logs.values_list("began_at", flat=True).first()

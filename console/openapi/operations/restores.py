@@ -11,7 +11,7 @@ from django.db import transaction
 
 from backups import restoring, windows
 from backups.log_chain import Interval
-from backups.models import Copy, Instance, Role
+from backups.models import Copy, Instance
 from console.openapi import faults
 from console.openapi.asking import Asked
 from console.openapi.callers import Caller
@@ -81,7 +81,7 @@ def _wish(caller: Caller, asked: Asked, how: str | None) -> tuple[Instance, dict
     """Return the instance, and what is to be restored of it as `restoring` takes it; raises Fault."""
     region = caller.region(asked.text("RegionId"))
     instance, wish = _by_set(caller, asked, region) if how == SET else _by_time(caller, asked, region)
-    caller.require(instance, Role.OPERATOR)
+    caller.require_operating(instance)
     _require_engine(instance, asked)
     if server := landing.server_for(instance, region, asked.text("ZoneId")):
         wish |= {"landing": server} | _databases(instance, wish)
@@ -164,7 +164,7 @@ def _major(version: str) -> str:
 @operation("RestoreDdrTable", changes=True)
 def restore_ddr_table(caller: Caller, asked: Asked) -> Answer:
     """No engine here takes single tables out of a copy (design.md §10): refused, with the way to get one."""
-    instance = caller.instance(asked.text("DBInstanceId"), Role.OPERATOR)
+    instance = caller.operated(asked.text("DBInstanceId"))
     asked.among("RestoreType", CHECKED, BAD_TYPE)
     raise Fault(
         "IncorrectDBInstanceEngine",

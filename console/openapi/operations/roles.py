@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from django.db.models import QuerySet
+
 from backups import service_role
 from backups.models import Role, ServiceLinkedRole
 from console.openapi import faults
 from console.openapi.asking import Asked
+from console.openapi.built_once import Given, built_once
 from console.openapi.callers import Caller
 from console.openapi.operations.table import Answer, operation
+
+
+@built_once
+def _roles(**_: Given) -> QuerySet[ServiceLinkedRole]:
+    return ServiceLinkedRole.objects.filter(name=Given("name"))
 
 
 @operation("CheckServiceLinkedRole")
 def check_service_linked_role(caller: Caller, asked: Asked) -> Answer:
     _require_known(caller, asked)
-    has = ServiceLinkedRole.objects.filter(name=service_role.NAME).exists()
+    has = bool(_roles(name=service_role.NAME))
     return {"HasServiceLinkedRole": str(has).lower(), "RequireServiceLinkedRole": "true"}
 
 
@@ -21,8 +29,8 @@ def check_service_linked_role(caller: Caller, asked: Asked) -> Answer:
 def create_service_linked_role(caller: Caller, asked: Asked) -> Answer:
     """Safe to repeat."""
     _require_known(caller, asked)
-    if not caller.groups(Role.OPERATOR).exists():
-        raise faults.forbidden("This needs the role operator in a resource group.")
+    if not caller.operates:
+        raise faults.forbidden(f"This needs the role {Role.OPERATOR} in a resource group.")
     service_role.ensure(caller.by)
     return {}
 

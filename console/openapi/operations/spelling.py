@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from backups.engines import engine_of
-from backups.models import BackupMethod, BillingMethod, Edition, Family, Instance, Kind
+from backups.models import BackupMethod, BillingMethod, Edition, Family, Kind
 
 SWITCH = {True: "Enable", False: "Disable"}
 DATA_TYPES = {Kind.FULL: "F", Kind.DIFFERENTIAL: "I"}
@@ -20,24 +21,27 @@ WHOLE_INSTANCE, ONE_DATABASE = 0, 1  # BackupSetScale
 
 
 def second(at: datetime | None) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if at else ""
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if at else ""
 
 
 def epoch(at: datetime | None) -> int:
     return int(at.timestamp()) if at else 0
 
 
-def engine(of: Instance) -> str:
+# ---- of an instance, or of a row that says of it what is asked for here
+
+
+def engine(of: Any) -> str:
     return engine_of(of.engine).capabilities.label.replace(" ", "")
 
 
-def status(of: Instance) -> str:
-    return "Released" if of.released else "Running"
+def status(of: Any) -> str:
+    return "Released" if of.released_at else "Running"
 
 
-def payment(of: Instance) -> str:
+def payment(of: Any) -> str:
     return PAYMENT.get(of.billing_method, "Serverless")
 
 
-def scale(of: Instance) -> int:
+def scale(of: Any) -> int:
     return ONE_DATABASE if engine_of(of.engine).capabilities.per_database else WHOLE_INSTANCE

@@ -28,7 +28,7 @@ from regions import clock
 from regions.refusals import Refusal
 
 log = logging.getLogger(__name__)
-LOCK = 730_011
+LOCK = 730_081
 RUN_SECONDS = 10  # nothing new is begun after it; what was begun ends within WAIT_SECONDS
 AT_ONCE = 8
 WAIT_SECONDS = posting.TOTAL_SECONDS + 5  # longer than any POST, unless a name is being resolved

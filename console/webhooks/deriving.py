@@ -86,7 +86,9 @@ def _opened(endpoint: Endpoint, audience: Audience) -> QuerySet[Alert]:
     if Kind.BUDGET_REACHED in endpoint.kinds:
         whose = Q(group__in=audience.billed) | (Q(group=None) if audience.fleet else Q(pk__in=[]))
         mine |= whose & Q(code="budget_spent")
-    opened = Alert.objects.filter(mine, opened_at__gte=_from(endpoint))
+    since = _from(endpoint)
+    older = Alert.objects.filter(opened_at__lt=since - OVERLAP).order_by("-pk").values_list("pk", flat=True)
+    opened = Alert.objects.filter(mine, opened_at__gte=since, pk__gt=older.first() or 0)  # not all there ever were
     return opened.select_related("instance", "group").order_by("pk")
 
 

@@ -71,12 +71,6 @@ def may_make(user: Any) -> bool:
 
 def create(owner: Any, wish: Wish, by: By) -> NewSecret:
     """Make an endpoint of `owner`; it hears of what happens from now on. Raises Refusal."""
-    if not may_make(owner):
-        raise Refusal(
-            "MayNotSendOut",
-            "Webhooks carry what happens out of Farshore; looking at it is not enough for that.",
-            "Ask an operator, or whoever answers for security or costs.",
-        )
     url = _checked(owner, wish)
     with transaction.atomic():
         if Endpoint.objects.kept().filter(user=owner).count() >= MOST:
@@ -166,6 +160,7 @@ def enable(endpoint: Endpoint, by: By) -> bool:
             raise refusal
         if locked.is_enabled:
             return False
+        _require_maker(locked.user)
         locked.disabled_at, locked.disabled_by, locked.disabled_why = None, None, ""
         locked.failures, locked.failing_since, locked.paused_until = 0, None, None
         locked.sequence, locked.since = seals.head()[0], clock.now()
@@ -242,6 +237,15 @@ def _require_owner(endpoint: Endpoint, by: By) -> None:
         raise Refusal("NotTheOwner", f"Only {endpoint.user} can do this with their webhook.", "Ask them to.")
 
 
+def _require_maker(owner: Any) -> None:
+    if not may_make(owner):
+        raise Refusal(
+            "MayNotSendOut",
+            "Webhooks carry what happens out of Farshore; looking at it is not enough for that.",
+            "Ask an operator, or whoever answers for security or costs.",
+        )
+
+
 def _locked(endpoint: Endpoint) -> Endpoint:
     kept = Endpoint.objects.kept().select_for_update(no_key=True, of=("self",)).select_related("user")
     found = kept.filter(pk=endpoint.pk).first()
@@ -252,6 +256,7 @@ def _locked(endpoint: Endpoint) -> Endpoint:
 
 def _checked(owner: Any, wish: Wish) -> str:
     """Return the URL as it is kept; raises Refusal with what speaks against the wish."""
+    _require_maker(owner)
     if not wish.kinds or not set(wish.kinds) <= set(CHOSEN):
         raise Refusal("InvalidKinds", "A webhook hears of something.", "Choose among what can happen.", "kinds")
     mine = set(access.groups_for(owner).values_list("pk", flat=True))

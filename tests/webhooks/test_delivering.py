@@ -18,7 +18,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection, transaction
 
-from backups import events, seals
+from backups import alerts, events, seals
 from backups.models import Alert, Event, Instance
 from console.webhooks import delivering, deriving, endpoints, posting, signing, tidying
 from console.webhooks.models import Attempt, Delivery, Endpoint
@@ -385,6 +385,49 @@ def test_killed_between_the_post_and_the_row_the_same_id_goes_out_again(
     delivery.refresh_from_db()
     assert delivery.state == "delivered"
     assert [(one.fence, bool(one.ended_at)) for one in Attempt.objects.order_by("fence")] == [(1, False), (2, True)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_there_is_one_run_at_a_time(world: World, orders: Instance, make: Make, receiver: Receiver) -> None:
+    """What hangs holds one slot of one worker, however often the clock rings."""
+    make(world.user)
+    happen(orders)
+    holds, may_end = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with delivering._the_only_run() as mine:
+            assert mine
+            holds.set()
+            may_end.wait(30)
+        connection.close()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert holds.wait(30)
+    assert sweep() == 0 and Delivery.objects.get().state == "waiting"
+    may_end.set()
+    thread.join()
+    assert sweep() == 1
+
+
+def test_an_alert_is_told_once_however_the_looks_overlap(
+    world: World, orders: Instance, make: Make, receiver: Receiver
+) -> None:
+    """Also one that became visible after a later one had been told, and one that has closed again meanwhile."""
+    alerts.open_alert("copy_late", "copy:1", "Too early to be told.", instance=orders)
+    Alert.objects.update(opened_at=clock.now() - timedelta(seconds=1))
+    make(world.user)
+    alerts.open_alert("copy_late", "copy:2", "The second.", instance=orders)
+    sweep()
+    late = alerts.open_alert("copy_late", "copy:3", "The third.", instance=orders)
+    Alert.objects.filter(pk=late.pk).update(opened_at=Alert.objects.get(subject="copy:2").opened_at)
+    alerts.close_alert("copy_late", "copy:3")
+    for _ in range(3):
+        sweep()
+    assert [one["sentence"] for one in receiver.said] == ["The second.", "The third."]
+    alerts.open_alert("copy_late", "copy:3", "The third, once more.", instance=orders)
+    sweep()
+    assert receiver.said[-1]["sentence"] == "The third, once more."
 
 
 def test_who_lost_the_lease_writes_nothing(world: World, orders: Instance, make: Make, receiver: Receiver) -> None:

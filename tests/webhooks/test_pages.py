@@ -117,6 +117,18 @@ def test_who_only_looks_is_told_whom_to_ask(client: Client, fleet: Fleet, receiv
     assert not Endpoint.objects.exists()
 
 
+def test_who_only_looks_by_now_cannot_send_it_elsewhere(
+    desk: Client, fleet: Fleet, told: Endpoint, receiver: Receiver
+) -> None:
+    Membership.objects.update(role=Role.VIEWER)
+    wish = {"name": "pager", "url": receiver.url + "&elsewhere", "kinds": ["copy.late"]}
+    assert "looking at it is not enough" in desk.post(at("change", told), wish).content.decode()
+    desk.post(at("disable", told))
+    assert "looking at it is not enough" in desk.post(at("enable", told)).content.decode()
+    after = Endpoint.objects.get()
+    assert (after.url, after.is_enabled) == (receiver.url, False)
+
+
 def test_it_is_changed_disabled_enabled_given_a_new_secret_and_removed(
     desk: Client, fleet: Fleet, told: Endpoint, receiver: Receiver
 ) -> None:
@@ -240,6 +252,7 @@ def test_the_admin_shows_all_of_it_and_never_a_secret(client: Client, fleet: Fle
         page = shown(client, address)
         assert told.code in page or row.message_id in page
         assert secret not in page and secret.removeprefix(signing.PREFIX) not in page and "sealed" not in page
+        assert "hooks/farshore" not in page
         assert client.post(address, {}).status_code == 403
 
 

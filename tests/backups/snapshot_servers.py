@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from backups import default_backups
+from backups.events import FARSHORE
 from backups.models import BackupJob, BackupMethod, Edition, Instance, Kind, StorageSnapshot
 from demo import snapshot_hook
 from tests.backups.sql_servers import Fixture, running
@@ -81,4 +82,4 @@ def storage_of(world: World, settings: Any, monkeypatch: Any = None) -> Iterator
 
 
 def ask(instance: Instance, kind: str = Kind.FULL, **more: Any) -> BackupJob:
-    return default_backups.ask(instance, default_backups.FARSHORE, database="Orders", kind=kind, **more)
+    return default_backups.ask(instance, FARSHORE, database="Orders", kind=kind, **more)

@@ -22,9 +22,11 @@ from backups import (
     tasks,
     watch,
 )
+from backups.default_backups import recording
 from backups.engines import facts
 from backups.engines.sqlserver import watching
 from backups.events import FARSHORE
+from backups.leases import LeaseLost
 from backups.models import (
     Alert,
     BackupFile,
@@ -132,18 +134,18 @@ def instance(sql: Fixture) -> Instance:
 
 
 def full_of(instance: Instance, database: str = "Orders") -> BackupSet:
-    default_backups.ask(instance, default_backups.FARSHORE, database=database)
+    default_backups.ask(instance, FARSHORE, database=database)
     return take_all()[-1]
 
 
 def log_of(instance: Instance) -> BackupJob:
-    return default_backups.ask(instance, default_backups.FARSHORE, database="Orders", kind=Kind.LOG)
+    return default_backups.ask(instance, FARSHORE, database="Orders", kind=Kind.LOG)
 
 
 def dies_before_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker's next attempt comes to nothing after the server has ended the backup."""
     with monkeypatch.context() as planted:
-        planted.setattr(default_backups, "_record", lambda *_: (_ for _ in ()).throw(default_backups.LeaseLost))
+        planted.setattr(recording, "record", lambda *_: (_ for _ in ()).throw(LeaseLost))
         assert default_backups.take(default_backups.claim(SOURCE)) is None
     BackupJob.objects.filter(state="running").update(leased_until=clock.now() - timedelta(seconds=1))
 
@@ -186,7 +188,7 @@ def test_a_log_whose_job_was_given_up_goes_ahead_of_the_next(
 def test_a_full_left_behind_keeps_its_own_time(
     sql: Fixture, instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    default_backups.ask(instance, default_backups.FARSHORE, database="Orders")
+    default_backups.ask(instance, FARSHORE, database="Orders")
     dies_before_the_record(monkeypatch)
     attempted_at = BackupJob.objects.get().started_at
     [full] = take_all()
@@ -199,7 +201,7 @@ def test_what_is_recorded_already_is_only_removed(
     full_of(instance)
     sql.work()
     log_of(instance)
-    monkeypatch.setattr(default_backups.shares, "remove", lambda *_: None)  # dies between the record and this
+    monkeypatch.setattr(shares, "remove", lambda *_: None)  # dies between the record and this
     take_all()
     assert len(sql.names()) == 1
     monkeypatch.undo()
@@ -212,7 +214,7 @@ def test_what_is_recorded_already_is_only_removed(
 def test_half_a_file_of_the_job_is_removed_and_what_is_not_ours_is_left_alone(
     sql: Fixture, instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = default_backups.ask(instance, default_backups.FARSHORE, database="Orders")
+    job = default_backups.ask(instance, FARSHORE, database="Orders")
     half = f"Orders_full_{instance.code}-{job.pk}-0-20260101T000000Z.bak"
     others = f"Orders_full_{instance.code}-{job.pk + 1000}-0-20260101T000000Z.bak"
     for name in (half, others, "Orders_full_of_the_dba.bak"):
@@ -240,7 +242,7 @@ def test_a_log_that_msdb_names_and_that_is_not_whole_here_holds_the_next_ones_up
 
 
 def test_a_link_in_the_share_is_not_followed(sql: Fixture, instance: Instance, world: World) -> None:
-    job = default_backups.ask(instance, default_backups.FARSHORE, database="Orders")
+    job = default_backups.ask(instance, FARSHORE, database="Orders")
     secret = world.folder / "secret"
     secret.write_bytes(b"secret")
     name = f"Orders_full_{instance.code}-{job.pk}-0-20260101T000000Z.bak"
@@ -261,7 +263,7 @@ def test_without_its_mark_a_share_is_not_written_to(sql: Fixture, instance: Inst
 
 def test_a_full_share_is_told_and_nothing_is_left_there(sql: Fixture, instance: Instance) -> None:
     sql.machine.room = 10_000
-    default_backups.ask(instance, default_backups.FARSHORE, database="Orders")
+    default_backups.ask(instance, FARSHORE, database="Orders")
     assert take_all() == []
     job = BackupJob.objects.get()
     assert "not enough space" in job.error and job.state == "queued" and sql.names() == []
@@ -309,7 +311,7 @@ def test_a_differential_on_somebody_elses_full_becomes_a_full(sql: Fixture, inst
     orders = sql.machine.database("Orders")
     theirs = sql.machine.describe(orders, facts.Kind.FULL, copy_only=False, checksum=True, name="somebody's")
     sql.machine.taken(orders, theirs)
-    default_backups.ask(instance, default_backups.FARSHORE, database="Orders", kind=Kind.DIFFERENTIAL)
+    default_backups.ask(instance, FARSHORE, database="Orders", kind=Kind.DIFFERENTIAL)
     [found] = take_all()
     assert found.kind == "full" and sql.names() == []
     assert "not among these backups" in Event.objects.get(kind="backup.full_instead").sentence
@@ -327,10 +329,10 @@ def test_a_new_database_has_a_full_before_its_logs(sql: Fixture, instance: Insta
 
 
 def test_logs_and_data_of_one_database_do_not_wait_for_each_other(sql: Fixture, instance: Instance) -> None:
-    full, log = (default_backups.ask(instance, default_backups.FARSHORE, database="Orders", kind=k) for k in KINDS)
+    full, log = (default_backups.ask(instance, FARSHORE, database="Orders", kind=k) for k in KINDS)
     assert full != log
     for job, kind in ((full, Kind.FULL), (log, Kind.LOG), (full, Kind.DIFFERENTIAL)):
-        assert default_backups.ask(instance, default_backups.FARSHORE, database="Orders", kind=kind) == job
+        assert default_backups.ask(instance, FARSHORE, database="Orders", kind=kind) == job
     assert default_backups.claim(SOURCE, default_backups.LOGS) == log
     assert default_backups.claim(SOURCE, default_backups.LOGS) is None
     assert default_backups.claim(SOURCE, default_backups.DATA) == full
@@ -417,7 +419,7 @@ def test_a_database_that_is_never_backed_up_is_told_while_the_others_are(sql: Fi
     Instance.objects.update(created_at=clock.now() - 3 * DAY)
     watch.watch()
     assert [alert.code for alert in Alert.objects.filter(instance=instance)] == ["no_default_backup"]
-    default_backups.ask(instance, default_backups.FARSHORE)
+    default_backups.ask(instance, FARSHORE)
     take_all()
     watch.watch()
     alert = Alert.objects.get(instance=instance, closed_at=None)
@@ -427,10 +429,10 @@ def test_a_database_that_is_never_backed_up_is_told_while_the_others_are(sql: Fi
 def test_the_process_of_a_log_goes_on_with_the_others_of_its_instance(sql: Fixture) -> None:
     sql.machine.add("Stock", pages=8)
     instance = sql.add(log_every_minutes=5)
-    default_backups.ask(instance, default_backups.FARSHORE)
+    default_backups.ask(instance, FARSHORE)
     take_all()
-    default_backups.ask(instance, default_backups.FARSHORE, kind=Kind.LOG)
-    default_backups.ask(instance, default_backups.FARSHORE, database="Orders")
+    default_backups.ask(instance, FARSHORE, kind=Kind.LOG)
+    default_backups.ask(instance, FARSHORE, database="Orders")
     default_backups.take_and_go_on(default_backups.claim(SOURCE, default_backups.LOGS))
     assert instance.sets.filter(kind="log").count() == 2
     assert BackupJob.objects.get(state="queued").kind == "full", "which is another process's"
@@ -447,7 +449,7 @@ def test_logs_have_room_while_fulls_hold_every_place(
     monkeypatch.setattr(tasks, "_child", lambda *_: subprocess.Popen(["sleep", "600"]))  # as busy as a real one
     asked = [("Orders", Kind.FULL), ("Stock", Kind.FULL), ("Orders", Kind.LOG)]
     for database, kind in asked:
-        default_backups.ask(instance, default_backups.FARSHORE, database=database, kind=kind)
+        default_backups.ask(instance, FARSHORE, database=database, kind=kind)
     for _ in range(3):
         tasks.take_backups(SOURCE)
     running = BackupJob.objects.filter(state="running").values_list("database", "kind")
@@ -540,10 +542,10 @@ def test_a_secondary_that_is_none_of_that_database_is_refused(sql: Fixture) -> N
     instance = sql.add(secondary_host="127.0.0.1", secondary_port=sql.others[0].port)
     assert default_backups.side_for_logs(instance, "Orders") == "secondary"
     assert default_backups.side_for_logs(instance, "Stock") == "primary", "it is in no availability group"
-    default_backups.ask(instance, default_backups.FARSHORE, database="Stock", on="secondary")
+    default_backups.ask(instance, FARSHORE, database="Stock", on="secondary")
     assert take_all() == [] and "none of Stock" in BackupJob.objects.get().error
     BackupJob.objects.update(state="cancelled")
-    default_backups.ask(instance, default_backups.FARSHORE, on="secondary")
+    default_backups.ask(instance, FARSHORE, on="secondary")
     assert [(one.database, one.is_copy_only) for one in take_all()] == [("Orders", True)]
 
 
@@ -556,20 +558,20 @@ def test_the_primary_may_be_down_while_its_secondary_is_backed_up(sql: Fixture) 
     assert secondaries.last_identity(instance) == ",".join(
         sorted({str(sql.machine.database("Orders").group), str(other_group)})
     )
-    default_backups.ask(instance, default_backups.FARSHORE, database="Orders", on="secondary")
+    default_backups.ask(instance, FARSHORE, database="Orders", on="secondary")
     assert [one.server for one in take_all()] == ["SQL-SIM-2"]
 
 
 def test_a_timetables_full_is_not_served_by_one_that_stands_beside(sql: Fixture) -> None:
     sql.secondary()
     instance = sql.add(secondary_host="127.0.0.1", secondary_port=sql.others[0].port)
-    waiting = default_backups.ask(instance, default_backups.FARSHORE, database="Orders", on="secondary")
+    waiting = default_backups.ask(instance, FARSHORE, database="Orders", on="secondary")
     assert waiting.is_copy_only
-    assert default_backups.ask(instance, default_backups.FARSHORE, database="Orders") == waiting
+    assert default_backups.ask(instance, FARSHORE, database="Orders") == waiting
     waiting.refresh_from_db()
     assert (waiting.is_copy_only, waiting.on) == (False, "primary")
     with pytest.raises(Refusal, match="No incrementals"):
-        default_backups.ask(instance, default_backups.FARSHORE, database="Orders", on="secondary", kind="differential")
+        default_backups.ask(instance, FARSHORE, database="Orders", on="secondary", kind="differential")
 
 
 def test_a_mark_that_somebody_made_a_link_is_not_written_through(sql: Fixture, instance: Instance) -> None:
@@ -579,7 +581,7 @@ def test_a_mark_that_somebody_made_a_link_is_not_written_through(sql: Fixture, i
     mark.symlink_to(elsewhere)
     with pytest.raises(Refusal):
         shares.mark(instance)
-    default_backups.ask(instance, default_backups.FARSHORE, database="Orders")
+    default_backups.ask(instance, FARSHORE, database="Orders")
     assert take_all() == [] and elsewhere.read_text() == "theirs" and sql.machine.history == []
 
 
@@ -587,8 +589,8 @@ def test_what_cannot_be_written_down_fails_its_job_and_stays_in_the_share(
     sql: Fixture, instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take_all()
-    columns = default_backups.columns_of
-    monkeypatch.setattr(default_backups, "columns_of", lambda facts: columns(facts) | {"server": "SQL\0SIM"})
+    columns = recording.columns_of
+    monkeypatch.setattr(recording, "columns_of", lambda facts: columns(facts) | {"server": "SQL\0SIM"})
     default_backups.ask(instance, FARSHORE, database="Orders")
     assert take_all() == []
     job = BackupJob.objects.latest("pk")

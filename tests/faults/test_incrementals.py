@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from backups import default_backups, planning, reaching, restore_sources, windows
+from backups.default_backups import recording
 from backups.engines.facts import RestoreRequest, Source
 from backups.engines.postgresql import discard, restore
 from backups.engines.postgresql.checking import session_in
@@ -193,16 +194,16 @@ def test_a_base_retired_while_its_incremental_was_taken_fails_that_one(
     world: World, instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = take(world, instance, Kind.FULL)
-    record = default_backups._record
+    record = recording.record
 
     def late(*arguments: object) -> BackupSet:
         full.files.update(state=BackupFile.State.DELETED)
         return record(*arguments)
 
-    monkeypatch.setattr(default_backups, "_record", late)
+    monkeypatch.setattr(recording, "record", late)
     assert take(world, instance) is None
     assert "was removed meanwhile" in BackupJob.objects.latest("pk").error
-    monkeypatch.setattr(default_backups, "_record", record)
+    monkeypatch.setattr(recording, "record", record)
     BackupJob.objects.update(due_at=clock.now())
     assert default_backups.take(default_backups.claim(SOURCE)).kind == Kind.FULL
 

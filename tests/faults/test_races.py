@@ -31,6 +31,7 @@ from backups import (
     replication,
     retention,
 )
+from backups.default_backups import recording
 from backups.engines.facts import Kind, Method, SetFacts, TakenSet
 from backups.leases import LeaseLost
 from backups.models import (
@@ -47,6 +48,7 @@ from backups.models import (
     Transfer,
 )
 from backups.policies import Refusals, Settings
+from backups.taken_files import Stored
 from regions import clock
 from regions.storage.filesystem import FolderStorage
 from tests.backups.world import OTHER, SOURCE, TARGET, World
@@ -591,9 +593,9 @@ def test_enabling_while_a_backup_is_being_recorded_copies_that_one(
     stored = store.open().put("farshore/taken.tar", b"taken")
     at = clock.now()
     taken = TakenSet(SetFacts("", Kind.FULL, Method.PHYSICAL, at, at))
-    recording = partial(default_backups._record, job, store, stored, taken, [], "")
-    pause = Pause(monkeypatch, default_backups, "columns_of")
-    found, _ = overlap(start, pause, recording, enabling(world, instance))
+    record = partial(recording.record, job, store, [Stored(stored)], taken)
+    pause = Pause(monkeypatch, recording, "columns_of")
+    found, _ = overlap(start, pause, record, enabling(world, instance))
     assert planning.weigh_due() == 1
     assert BackupJob.objects.count() == 1, "the one that was running serves the 24-hour check"
     assert found.copies.get().state == CopyState.PLANNED

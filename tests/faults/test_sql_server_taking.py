@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from backups import default_backups, shares
+from backups.events import FARSHORE
 from backups.models import BackupFile, BackupJob, BackupSet, Instance, Kind
 from regions import clock
 from tests.backups.sql_servers import Fixture, running, take_all
@@ -40,7 +41,7 @@ def instance(sql: Fixture) -> Instance:
 
 
 def ask(instance: Instance, kind: str) -> BackupJob:
-    return default_backups.ask(instance, default_backups.FARSHORE, database="Orders", kind=kind)
+    return default_backups.ask(instance, FARSHORE, database="Orders", kind=kind)
 
 
 def run_out() -> None:

@@ -15,9 +15,15 @@ import pytest
 from django.conf import LazySettings
 
 from backups import buckets, cleaning, default_backups, layout, policies
+from backups.default_backups import recording
+from backups.default_backups.jobs import Heartbeat
+from backups.default_backups.taking import attempt
 from backups.engines import facts
+from backups.engines.facts import Stopped
 from backups.engines.sqlserver import scin, to_url
+from backups.events import FARSHORE
 from backups.layout import Written
+from backups.leases import LeaseLost
 from backups.models import BackupFile, BackupJob, BackupSet, CopyState, Event, Instance, Kind
 from backups.policies import Settings
 from demo.tds import serving
@@ -58,7 +64,7 @@ def instance(sql: Fixture) -> Instance:
 
 
 def ask(instance: Instance, kind: str, database: str = "Orders") -> BackupJob:
-    return default_backups.ask(instance, default_backups.FARSHORE, database=database, kind=kind)
+    return default_backups.ask(instance, FARSHORE, database=database, kind=kind)
 
 
 def run_out() -> None:
@@ -287,10 +293,10 @@ def test_a_backup_nobody_wants_any_more_leaves_nothing(sql: Fixture, instance: I
     slow(sql)
     job = ask(instance, Kind.FULL)
     claimed = default_backups.claim(SOURCE)
-    beat = default_backups.Heartbeat(claimed)
+    beat = Heartbeat(claimed)
     beat.lost.set()
-    with pytest.raises(default_backups.Stopped):
-        default_backups._attempt(claimed, beat)
+    with pytest.raises(Stopped):
+        attempt(claimed, beat)
     job.refresh_from_db()
     assert job.attempt_key == "" and is_whole() and len(sql.machine.history) == 1
 
@@ -350,7 +356,7 @@ def test_a_large_database_lies_in_several_files(
     assert copy.state == CopyState.COMPLETED, copy.error
     assert copy.copied_files.count() == 4 and sum(full.files.values_list("size", flat=True)) == copy.stored_bytes
     with monkeypatch.context() as planted:
-        planted.setattr(default_backups, "_record", lambda *_: (_ for _ in ()).throw(default_backups.LeaseLost))
+        planted.setattr(recording, "record", lambda *_: (_ for _ in ()).throw(LeaseLost))
         ask(instance, Kind.FULL)
         assert default_backups.take(default_backups.claim(SOURCE)) is None
     run_out()

@@ -60,7 +60,6 @@ def plant(window: str) -> None:
     from backups import (
         bell,
         carrying,
-        default_backups,
         expiring,
         landing_shares,
         log_delivery,
@@ -73,6 +72,7 @@ def plant(window: str) -> None:
         snapshot_hook,
         snapshots,
     )
+    from backups.default_backups import recording, taking
     from backups.engines import postgresql, sqlserver
     from backups.engines.postgresql import feeding, unpacking
     from backups.engines.postgresql import restoring as engine
@@ -90,8 +90,8 @@ def plant(window: str) -> None:
         "marked expired": lambda: after(expiring, "expire_due"),
         "intention to delete journaled": lambda: before(purging, "_delete_object"),
         "deleted, no row": lambda: before(purging, "_finish"),
-        "backup sent, not recorded": lambda: before(default_backups, "_record"),
-        "backup half sent": lambda: after(default_backups, "_keep", 3),
+        "backup sent, not recorded": lambda: before(recording, "record"),
+        "backup half sent": lambda: after(taking, "keep", 3),
         "server still writes": lambda: after(watching.Running, "join"),
         "server has ended it": lambda: before(shares, "_stream"),
         "recorded, share not cleared": lambda: before(shares, "remove"),
@@ -104,7 +104,7 @@ def plant(window: str) -> None:
         "metadata written": lambda: before(suspending.Taking, "_let_go"),
         "thawed": lambda: before(snapshots.Taking, "_carry"),
         "one file stored": lambda: after(snapshots, "pour", 2),
-        "snapshot sent, not recorded": lambda: before(default_backups, "_record"),
+        "snapshot sent, not recorded": lambda: before(recording, "record"),
         "recorded, not released": lambda: before(snapshots, "release"),
         "released, no row": lambda: after(snapshot_hook, "release"),
         "log journaled, not stored": lambda: before(log_delivery, "_upload"),

@@ -87,13 +87,17 @@ def require() -> None:
             "Set SNAPSHOT_HOOK and SNAPSHOT_ROOT in their environment, or make the backup method physical.",
         )
     try:
-        found = os.stat(settings.SNAPSHOT_HOOK)
+        found, folder = os.stat(settings.SNAPSHOT_HOOK), os.stat(Path(settings.SNAPSHOT_HOOK).parent)
     except OSError as error:
         raise _unsafe(f"cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(found.st_mode) or not os.access(settings.SNAPSHOT_HOOK, os.X_OK):
         raise _unsafe("is no program that this worker may run")
-    if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise _unsafe("can be written by others than its owner, or is not root's or this worker's own")
+    if _is_others(found) or (_is_others(folder) and not folder.st_mode & stat.S_ISVTX):
+        raise _unsafe("can be written or replaced by others than root and this worker's own account")
+
+
+def _is_others(found: os.stat_result) -> bool:
+    return found.st_uid not in (0, os.geteuid()) or bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
 
 
 def _unsafe(why: str) -> Refusal:

@@ -31,6 +31,7 @@ from regions.stores import store_of
 
 log = logging.getLogger(__name__)
 STUCK = timedelta(minutes=5)
+LONG_OVER = timedelta(days=1)  # no session of a worker that is gone lives so long, and with it no suspension
 Journal = Callable[..., None]
 
 
@@ -143,6 +144,8 @@ def take(job: BackupJob, where: Connection, storage: Storage, *, journal: Journa
         return Taking(job, row, storage, journal, stop).take(where)
     except BaseException:
         if row.pk:
+            # Somebody may have undone it already, before this worker, which was only slow, had the snapshot taken.
+            StorageSnapshot.objects.filter(pk=row.pk, recorded_at=None).update(released_at=None)
             with suppress(Refusal, StorageError):
                 settle(row)
         raise
@@ -204,20 +207,25 @@ def settle(row: StorageSnapshot) -> None:
     """See that writes go on, that the snapshot is released and that nothing is left over. Safe to repeat, by anybody;
     raises Refusal or StorageError, and says so in the row."""
     StorageSnapshot.objects.filter(pk=row.pk, recorded_at=None, given_up_at=None).update(given_up_at=clock.now())
-    try:
-        row.refresh_from_db()
-        if row.thawed_at is None:
-            _thaw(row)
-        if row.released_at is None:
-            _release(row)
-    except (Refusal, StorageError) as error:
-        _write(row, error=str(error))
-        raise
-    _write(row, error="")
+    row.refresh_from_db()
+    failed: list[Refusal | StorageError] = []
+    for is_open, undo in ((row.thawed_at is None, _thaw), (row.released_at is None, _release)):
+        try:
+            if is_open:
+                undo(row)
+        except (Refusal, StorageError) as error:  # a server that does not answer holds up no storage
+            failed.append(error)
+    _write(row, error=" ".join(map(str, failed)))
+    if failed:
+        raise failed[0]
 
 
 def _thaw(row: StorageSnapshot) -> None:
+    """See that writes go on; the server of an instance that was released may be gone, and is not asked for ever."""
     instance = row.job.instance
+    if instance.released and row.began_at < clock.now() - LONG_OVER:
+        _write(row, thawed_at=clock.now())
+        return
     attempt = Attempt.from_name(row.attempt)
     order = DatabaseOrder(row.database, Kind.FULL, copy_only=row.job.is_copy_only, attempt=attempt)
     where = reaching.connection_of(instance, row.job.on)

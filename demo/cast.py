@@ -85,6 +85,20 @@ TREASURY = Actor(
     more={"engine_version": "", "prefixes": [], "arrival": Arrival.TAKEN, "log_every_minutes": 5},
 )
 
+VAULT = Actor(
+    "vault",
+    HANGZHOU,
+    PAYMENTS,
+    to=SINGAPORE,
+    more={
+        "engine_version": "",
+        "prefixes": [],
+        "arrival": Arrival.TAKEN,
+        "edition": Edition.CLUSTER,
+        "backup_method": BackupMethod.SNAPSHOT,
+    },
+)
+
 ACTORS = (
     # Their jobs write new backups all the time (demo.sqlserver_job).
     Actor("orders", HANGZHOU, PAYMENTS, to=SHANGHAI),
@@ -123,4 +137,4 @@ ACTORS = (
 
 
 def named(name: str) -> Actor:
-    return next(actor for actor in (POSTGRESQL, TREASURY, *ACTORS) if actor.name == name)
+    return next(actor for actor in (POSTGRESQL, TREASURY, VAULT, *ACTORS) if actor.name == name)

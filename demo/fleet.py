@@ -26,7 +26,7 @@ def prepare(data: Path) -> None:
     by = administrator()
     for region_id in cast.REGIONS:
         attach(region_id, folder_of(data, region_id), by)
-    for actor in (cast.POSTGRESQL, cast.TREASURY, *cast.ACTORS):
+    for actor in (cast.POSTGRESQL, cast.TREASURY, cast.VAULT, *cast.ACTORS):
         accept(actor, by)
     for actor in cast.ACTORS:
         bring_in(actor, data, by)

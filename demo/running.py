@@ -29,24 +29,25 @@ def run(data: Path, stop: Event) -> None:
     with only_one(data / "demo"):
         fleet.prepare(data)
         by, shop, jobs = fleet.administrator(), Shop(data), Jobs(data / "demo", stop)
-        treasury = DemoServer(sqlserver_server.TREASURY, data)
+        treasury, vault = (DemoServer(role, data) for role in (sqlserver_server.TREASURY, sqlserver_server.VAULT))
         landings = {region: DemoServer(role, data) for region, role in sqlserver_server.LANDINGS.items()}
         writing = Thread(target=jobs.run, name="sqlserver-jobs")
         try:
             shop.start()
-            for server in (treasury, *landings.values()):
+            for server in (treasury, vault, *landings.values()):
                 server.start()
             writing.start()
             shop.join(by)
             treasury.join(cast.TREASURY, by)
+            vault.join(cast.VAULT, by)
             for region, landing in landings.items():
                 landing.serve_restores(region, by)
-            live(shop, (treasury, *landings.values()), by, stop)
+            live(shop, (treasury, vault, *landings.values()), by, stop)
         finally:
             stop.set()
             if writing.ident:
                 writing.join()
-            for server in (treasury, *landings.values()):
+            for server in (treasury, vault, *landings.values()):
                 server.stop()
             shop.stop()
 

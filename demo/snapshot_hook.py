@@ -15,6 +15,7 @@ from pathlib import Path
 def installed(folder: Path, volumes: dict[str, Path], root: Path) -> Path:
     """Put the hook into a folder; return what SNAPSHOT_HOOK is then."""
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
     hook = folder / "snapshot-hook"
     hook.write_text(f"#!{sys.executable}\n" + Path(__file__).read_text().partition("\n")[2])
     hook.chmod(0o700)

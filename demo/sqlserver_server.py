@@ -17,7 +17,7 @@ from backups.events import By
 from backups.models import Instance, LandingServer, ResourceGroup
 from console.runtime import ports
 from console.runtime.places import write_private
-from demo import cast, fleet
+from demo import cast, fleet, snapshot_hook
 from demo.cast import Actor
 from demo.tds.machine import SIMPLE, Job, Principal, SimulatedMachine
 from demo.tds.remembering import keep, recall
@@ -38,6 +38,7 @@ class Role:
     databases: Mapping[str, float] = field(default_factory=dict)
     simple: tuple[str, ...] = ()
     version: tuple[int, int, int] = (15, 0, 4430)
+    has_disks: bool = False  # its databases have files, of which snapshots are taken
 
     @property
     def server(self) -> str:
@@ -49,8 +50,14 @@ class Role:
         return f"\\\\{self.server}\\backup"
 
 
-LANDINGS = {cast.SHANGHAI: Role("shanghai"), cast.HANGZHOU: Role("hangzhou"), cast.SINGAPORE: Role("singapore")}
+OF_2022 = (16, 0, 4135)
+LANDINGS = {
+    cast.SHANGHAI: Role("shanghai"),
+    cast.HANGZHOU: Role("hangzhou"),
+    cast.SINGAPORE: Role("singapore", version=OF_2022),
+}
 TREASURY = Role("treasury", {"Treasury": 6, "Payroll": 2, "Sessions": 1}, simple=("Sessions",))
+VAULT = Role("vault", {"Vault": 4}, version=OF_2022, has_disks=True)
 
 
 class DemoServer:
@@ -75,6 +82,8 @@ class DemoServer:
                 self.machine.add(name, pages=int(mib * PAGES_A_MIB), **model)
             self._furnish()
         self.machine.share(self.role.share, self.share_folder)
+        if self.role.has_disks:
+            self._build_in_disks()
         port = self._free_port()
         self.server = SimulatedServer(self.machine, address=HERE, port=port)
         self.server.__enter__()
@@ -86,6 +95,14 @@ class DemoServer:
         clerk = Principal(f"{name}_app", sha256(name.encode()).digest()[:16], password_hash=b"\x02\x00" + bytes(68))
         self.machine.beside.principals.append(clerk)
         self.machine.beside.jobs.append(Job(f"Nightly {name} report", f"EXEC dbo.Report @of = N'{name}'"))
+
+    def _build_in_disks(self) -> None:
+        """Its storage, and the hook that the demo's workers know (`up` names it): it takes snapshots by copying."""
+        disks, snapshots = self.folder / "disks", self.folder.parent / "snapshots"
+        self.machine.volumes = {"D:\\data": disks / "data", "L:\\log": disks / "log"}
+        for folder in (*self.machine.volumes.values(), snapshots / "frozen"):
+            folder.mkdir(parents=True, exist_ok=True)
+        snapshot_hook.installed(snapshots, self.machine.volumes, snapshots / "frozen")
 
     def _free_port(self) -> int:
         """The one of last time, for that is where the fleet knows it; else another."""

@@ -129,6 +129,11 @@ class House:
             os.environ.setdefault("FARSHORE_ALLOW_LOOPBACK", "yes")
             os.environ.setdefault("FARSHORE_EMBEDDED_TOOLS", "1")  # the demo's PostgreSQL is the embedded one
             os.environ.setdefault(*where_restores_find_it())
+            snapshots = (
+                self.data / "demo" / "snapshots"
+            )  # where the demo's storage puts its hook, and shows what it froze
+            os.environ.setdefault("SNAPSHOT_HOOK", str(snapshots / "snapshot-hook"))
+            os.environ.setdefault("SNAPSHOT_ROOT", str(snapshots / "frozen"))
         importlib.import_module("console.settings")
 
     def _lay_foundations(self) -> None:

@@ -6,16 +6,29 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backups import default_backups, planning, policies, snapshots, watch
+from backups import asking, default_backups, planning, policies, snapshots, watch
 from backups.engines.sqlserver import suspending
-from backups.models import Alert, BackupJob, CopyState, Instance, Kind, StorageSnapshot
+from backups.models import (
+    Alert,
+    BackupFile,
+    BackupJob,
+    BackupSet,
+    CopyState,
+    Instance,
+    Kind,
+    RememberedSet,
+    StorageSnapshot,
+)
 from backups.policies import Settings
+from demo import mtf
+from demo.tds.machine import Family
 from demo.tds.snapshotting import Suspension
 from regions import clock
 from regions.storage import StorageError
@@ -61,6 +74,11 @@ def test_a_snapshot_is_taken_copied_and_verified_and_logs_and_differentials_stan
     assert [file.size for file in full.files.order_by("set_files__family_sequence")][1:] == [8 * 8192, 4 * 8192]
     assert full.size_bytes == pages * 8192 and storage.is_undone
     assert planning.has_valid(instance, "Orders", clock.now()), "R-6.1: a full (or snapshot)"
+
+    asking.ask_due(SOURCE)
+    full.refresh_from_db()
+    assert instance.server_looks.get().answered_at
+    assert RememberedSet.objects.count() == 0 and not full.contradiction, "what msdb says of it is what is here"
 
     storage.sql.work()
     for kind in (Kind.LOG, Kind.DIFFERENTIAL):
@@ -206,12 +224,33 @@ def is_over(pid: int) -> bool:
         return True
 
 
+def test_whatever_else_hangs_writes_go_on_in_time(
+    storage: Storage, instance: Instance, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system that does not answer, say: nothing can end this thread, and the suspension ends all the same."""
+    settings.SNAPSHOT_SECONDS = 1
+    waited: list[float] = []
+
+    def hanging(*given: Any) -> None:
+        began = time.monotonic()
+        until(lambda: not storage.orders.suspension)
+        waited.append(time.monotonic() - began)
+
+    monkeypatch.setattr(snapshots.frozen_files, "check", hanging)
+    assert "was suspended for 1 s" in failed(ask(instance))
+    assert waited[0] < 3 and storage.is_undone
+
+
 def test_without_a_hook_or_with_one_that_others_can_write_nothing_is_suspended(
     storage: Storage, instance: Instance, settings: Any
 ) -> None:
     job = ask(instance)
     storage.hook.chmod(0o777)
-    assert "can be written by others" in failed(job)
+    assert "can be written or replaced by others" in failed(job)
+    storage.hook.chmod(0o700)
+    storage.hook.parent.chmod(0o777)
+    make_due()
+    assert "can be written or replaced by others" in failed(job)
     settings.SNAPSHOT_HOOK = ""
     make_due()
     assert "know no program" in failed(job)
@@ -272,6 +311,43 @@ def test_a_connection_that_is_cut_meanwhile_leaves_it_thawed(
     assert storage.is_undone
 
 
+def test_a_server_that_goes_away_meanwhile_is_asked_again_when_it_is_back(
+    storage: Storage, instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That a suspension ends with its server is not taken for granted: it is looked."""
+    server, port, check = storage.sql.server, storage.sql.server.port, snapshots.frozen_files.check
+
+    def dying(*given: Any) -> None:
+        check(*given)
+        server.die()
+
+    monkeypatch.setattr(snapshots.frozen_files, "check", dying)
+    ask(instance)
+    assert default_backups.take(default_backups.claim(SOURCE)) is None
+    row = StorageSnapshot.objects.get()
+    assert row.given_up_at and row.thawed_at is None and "Nothing listens" in row.error
+    assert not storage.snapshots, "the storage is not held up"
+    StorageSnapshot.objects.update(began_at=clock.now() - timedelta(minutes=10))
+    watch.watch()
+    assert "its writes wait" in Alert.objects.get(code="snapshot_not_undone").sentence
+    server._address = ("127.0.0.1", port)
+    with server:
+        assert snapshots.settle_due(SOURCE) == 1 and storage.is_undone
+
+
+def test_of_a_released_instance_a_server_that_is_gone_is_not_asked_for_ever(
+    storage: Storage, instance: Instance
+) -> None:
+    job = ask(instance)
+    StorageSnapshot.objects.create(
+        job=job, fence=1, database="Orders", handle="x", metadata="x", began_at=clock.now() - timedelta(days=2)
+    )
+    storage.sql.server.die()
+    assert snapshots.settle_due(SOURCE) == 0
+    Instance.objects.update(released_at=clock.now())
+    assert snapshots.settle_due(SOURCE) == 1
+
+
 def test_a_store_that_fails_leaves_no_snapshot_and_no_object(
     world: World, storage: Storage, instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,20 +394,24 @@ def test_a_hook_that_does_not_release_is_asked_again_and_an_alert_says_so(
     assert full.files.count() == 3 and instance.sets.valid().filter(pk=full.pk).exists(), "its objects stay"
 
 
-def test_a_worker_that_was_given_up_records_nothing(
-    storage: Storage, instance: Instance, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("owner", "step"),
+    [(suspending, "files_of"), (snapshots.snapshot_hook, "take"), (suspending.Taking, "_written")],
+)
+def test_a_worker_that_was_given_up_records_nothing_and_leaves_nothing(
+    storage: Storage, instance: Instance, monkeypatch: pytest.MonkeyPatch, owner: Any, step: str
 ) -> None:
     """It was paused until its lease ran out, and the sweep has thawed and released behind its back (I15)."""
     ask(instance)
-    written = suspending.Taking._written
+    going_on = getattr(owner, step)
 
     def overtaken(*given: Any) -> Any:
-        found = written(*given)
-        BackupJob.objects.update(leased_until=clock.now() - timedelta(seconds=1))
-        assert snapshots.settle_due(SOURCE) == 1
-        return found
+        if StorageSnapshot.objects.exists():
+            BackupJob.objects.update(leased_until=clock.now() - timedelta(seconds=1))
+            assert snapshots.settle_due(SOURCE) == 1
+        return going_on(*given)
 
-    monkeypatch.setattr(suspending.Taking, "_written", overtaken)
+    monkeypatch.setattr(owner, step, overtaken)
     assert default_backups.take(default_backups.claim(SOURCE)) is None
     assert not instance.sets.exists() and storage.is_undone
 
@@ -351,3 +431,36 @@ def test_a_job_that_was_cancelled_is_undone_by_the_sweep(storage: Storage, insta
     assert snapshots.regions_to_settle() == []
     default_backups.cancel_all(instance)
     assert snapshots.settle_due(SOURCE) == 1 and storage.is_undone
+
+
+# ---- somebody else's
+
+
+def test_the_metadata_of_another_tools_snapshot_is_no_backup(world: World) -> None:
+    """Nothing can be restored from it alone (R-7.3)."""
+    found = world.instance("orders", edition="cluster", backup_method="snapshot")
+    metadata = replace(mtf.full(started_at=clock.now()), extra_flags=2, metadata_only=True)
+    world.drop(found, "theirs.bak", metadata)
+    assert world.find(found) == 0 and not BackupSet.objects.exists()
+    file = BackupFile.objects.get()
+    assert (file.state, file.refusal_code) == ("refused", "SnapshotWithoutFiles") and "another tool" in file.refusal
+    assert not planning.has_valid(found, metadata.database, clock.now())
+
+
+def test_nor_is_it_where_only_the_server_knows_what_it_is(
+    world: World, storage: Storage, instance: Instance, settings: Any
+) -> None:
+    """Files of 2022 cannot be read here: then msdb says what they are, and of this one that it is a snapshot."""
+    theirs = storage.sql.add(name="theirs", arrival="found", prefixes=["theirs/"])
+    storage.sql.machine.remember(
+        replace(mtf.full("Orders", started_at=clock.now()), version=(16, 0, 1000)),
+        (Family("\\\\files\\sql\\theirs.bak"),),
+        "sa",
+        is_snapshot=True,
+    )
+    body = mtf.file_of(storage.sql.machine.history[-1].backup)
+    world.drop(theirs, "theirs.bak", body=body)
+    world.find(theirs)
+    asking.ask_due(SOURCE)
+    assert RememberedSet.objects.filter(instance=theirs, method="snapshot").exists()
+    assert BackupFile.objects.get().state == "refused" and not BackupSet.objects.exists()

@@ -95,14 +95,41 @@ def test_it_joins_the_fleet_once_and_its_backups_cross_with_their_logs(
     rehearse(instance, DemoServer(sqlserver_server.LANDINGS[cast.SHANGHAI], tmp_path), by)
 
 
-def rehearse(instance: Instance, landing: DemoServer, by: By) -> None:
+@pytest.mark.long
+def test_the_vaults_backups_are_snapshots_of_its_disks_and_come_back(
+    transactional_db: None, tmp_path: Path, settings: Any
+) -> None:
+    settings.FARSHORE_DATA = tmp_path
+    settings.SNAPSHOT_HOOK = str(tmp_path / "demo" / "snapshots" / "snapshot-hook")
+    settings.SNAPSHOT_ROOT = str(tmp_path / "demo" / "snapshots" / "frozen")
+    User.objects.create_superuser("admin", "admin@example.com", "open sesame")
+    by = fleet.administrator()
+    for region in (cast.HANGZHOU, cast.SINGAPORE):
+        fleet.attach(region, fleet.folder_of(tmp_path, region), by)
+    fleet.accept(cast.VAULT, by)
+    demo = DemoServer(sqlserver_server.VAULT, tmp_path)
+    demo.start()
+    try:
+        demo.join(cast.VAULT, by)
+        take_what_is_due()
+    finally:
+        demo.stop()
+    planning.weigh_due()
+    while copy := replication.claim(cast.SINGAPORE):
+        replication.carry_slice(copy)
+    copy = Copy.objects.get()
+    assert (copy.state, copy.set.method, copy.set.files.count()) == (CopyState.COMPLETED, "snapshot", 3), copy.error
+    rehearse(copy.set.instance, DemoServer(sqlserver_server.LANDINGS[cast.SINGAPORE], tmp_path), by, cast.SINGAPORE)
+
+
+def rehearse(instance: Instance, landing: DemoServer, by: By, region: str = cast.SHANGHAI) -> None:
     """What crossed comes back on the demo's landing server, and is dropped again."""
     landing.start()
     try:
         for _ in range(2):
-            landing.serve_restores(cast.SHANGHAI, by)
+            landing.serve_restores(region, by)
         drills.ask(instance, by)
-        drilling.run(drills.claim(cast.SHANGHAI))
+        drilling.run(drills.claim(region))
         drill = Drill.objects.get()
         assert drill.state == Drill.State.PASSED, drill.sentence
         assert LandingServer.objects.get().is_simulation and not list(landing.share_folder.iterdir())

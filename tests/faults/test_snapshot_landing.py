@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from backups import landing_shares, policies, restoring
-from backups.models import BackupSet, Instance, Kind, LandingServer, Restore
+from backups import drilling, drills, landing_shares, policies, restoring
+from backups.models import BackupSet, Drill, Instance, Kind, LandingServer, Restore
 from backups.policies import Settings
 from tests.backups.landings import Place, place_in
 from tests.backups.snapshot_servers import Storage, ask, storage_of
@@ -103,6 +103,18 @@ def test_its_set_alone(place: Place, landing: LandingServer, orders: Instance) -
     restore = worked_on(ask_back(orders, landing, copy=full.copies.get()))
     assert restore.state == State.READY, restore.error
     assert place.machine.database("Back").reached == full.last_position
+
+
+@pytest.mark.parametrize("pick", [Drill.Pick.NEWEST, Drill.Pick.CANARY])
+def test_it_is_drilled_and_nothing_of_it_is_left(
+    place: Place, landing: LandingServer, orders: Instance, pick: str
+) -> None:
+    drills.ask(orders, drills.FARSHORE, pick=pick)
+    drill = drills.claim(TARGET)
+    drilling.run(drill)
+    drill.refresh_from_db()
+    assert drill.state == Drill.State.PASSED, drill.sentence
+    assert place.is_clean
 
 
 def test_a_database_that_somebody_renamed_keeps_its_files(

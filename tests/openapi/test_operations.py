@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from backups import agreements, policies, service_role, windows
 from backups.models import (
     BackupJob,
+    BackupSet,
     Copy,
     CopyPolicy,
     CopyState,
@@ -357,6 +358,9 @@ def test_a_link_is_there_for_who_accepted_the_rules_and_may_download(client: Cli
     assert link(key) == address and DownloadLink.objects.count() == 1
     fetched = client.get(address.removeprefix("http://rds.example.org"))
     assert fetched.status_code == 200
+    BackupSet.objects.update(method="snapshot")
+    assert link(key) == "", "R-7.2"
+    BackupSet.objects.update(method="physical")
     assert b"".join(fetched.streaming_content) == (world.folder / SOURCE / copy.set.files.get().key).read_bytes()
     assert Event.objects.filter(kind="download.asked").count() == 1
 

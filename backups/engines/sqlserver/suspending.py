@@ -7,6 +7,7 @@ plan: on every path out of here it is ended, and seen to have ended, within the 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -36,6 +37,7 @@ from regions.refusals import Refusal
 OLDEST_MAJOR = 16  # 2022
 END_SECONDS = 30.0
 OFF_SECONDS = 5.0
+GRACE_SECONDS = 1.0
 PAGE = 8192
 KINDS = {0: "data", 1: "log"}
 FILES = "SELECT file_id, type, type_desc, name, physical_name, size FROM sys.database_files ORDER BY file_id"
@@ -185,11 +187,15 @@ class Taking:
         order = self.plan.order
         mode = " (MODE = COPY_ONLY)" if order.copy_only else ""
         self.until = time.monotonic() + self.seconds
+        last = threading.Timer(self.seconds + GRACE_SECONDS, taking.shut)  # whatever this thread may hang in
+        last.daemon = True
+        last.start()
         try:
             self._carry_out(taking, f"{_setting(order.database)} = ON{mode}")
             yield
         finally:
             self._let_go(taking)
+            last.cancel()
 
     def _carry_out(self, taking: Session, statement: str, *values: str) -> list:
         return carry_out(taking, self.watching, statement, *values, seconds=self._left(), stop=self.stop)

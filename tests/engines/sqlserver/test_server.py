@@ -135,6 +135,9 @@ def test_what_logins_and_jobs_take_is_left_to_whoever_runs_it() -> None:
 
 
 def test_from_2022_on_the_finer_rights_are_granted() -> None:
+    suspending = "GRANT ALTER TO [farshore];"
+    assert suspending in script_for("farshore", ["Orders"], major=16, snapshots=True)
+    assert suspending not in script_for("farshore", ["Orders"], major=16)
     script = script_for("farshore", [], major=16, restores=True)
     assert "VIEW SERVER PERFORMANCE STATE" in script and "VIEW SERVER STATE" not in script
     assert "msdb" not in script and "[db_backupoperator]" in script_for("x", ["Orders"], restores=True)

@@ -30,7 +30,7 @@ from regions.refusals import Refusal
 log = logging.getLogger(__name__)
 LOCK = 730_081
 RUN_SECONDS = 10  # nothing new is begun after it; what was begun ends within WAIT_SECONDS
-AT_ONCE = 8
+AT_ONCE = 32  # threads that wait for somebody else's machine
 WAIT_SECONDS = posting.TOTAL_SECONDS + 5  # longer than any POST, unless a name is being resolved
 LEASE = timedelta(seconds=60)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -125,7 +125,8 @@ def _due() -> list[int]:
     at = clock.now()
     due = Delivery.objects.filter(_free(at), endpoint=OuterRef("pk"), state=State.WAITING, due_at__lte=at)
     ready = Endpoint.objects.enabled().filter(Q(paused_until=None) | Q(paused_until__lte=at), Exists(due))
-    return list(ready.order_by("failures", "paused_until", "pk").values_list("pk", flat=True))
+    well_first = ("failures", F("last_delivered_at").desc(nulls_last=True), "paused_until", "pk")
+    return list(ready.order_by(*well_first).values_list("pk", flat=True))
 
 
 def claim_next(endpoint_pk: int) -> Claim | None:

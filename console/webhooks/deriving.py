@@ -54,7 +54,8 @@ def _step(pk: int) -> int:
         audience = audience_of(endpoint)
         sealed = Event.objects.filter(seal__sequence__gt=endpoint.sequence, seal__sequence__lte=upto)
         found = sealed.filter(kind__in=kinds, instance__group__in=audience.seen)
-        told = _tell(bodies.of_events(endpoint, found.select_related("instance").order_by("seal"), clock.now()))
+        events = list(found.select_related("instance").order_by("seal"))
+        told = _tell(bodies.of_events(endpoint, events, clock.now()))
         Endpoint.objects.filter(pk=pk).update(sequence=upto)
         return told
 

@@ -7,6 +7,7 @@ here, and an address inside somebody's network must not be read through us. Ten 
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 import ssl
 import threading
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
@@ -85,8 +87,8 @@ def _status(url: str, headers: Mapping[str, str], body: bytes, began: float) -> 
     is_secure = parts.scheme == "https"
     sock = network.connect(parts.hostname or "", _port(parts), CONNECT_SECONDS, tries=ADDRESSES_TRIED)
     if is_secure:
-        context = ssl.create_default_context()
-        sock = context.wrap_socket(sock, server_hostname=parts.hostname, do_handshake_on_connect=False)
+        trusted = _trust(os.environ.get("SSL_CERT_FILE", ""))
+        sock = trusted.wrap_socket(sock, server_hostname=parts.hostname, do_handshake_on_connect=False)
     client = http.client.HTTPSConnection if is_secure else http.client.HTTPConnection
     connection = client(parts.hostname or "", _port(parts))
     connection.auto_open, connection.sock = False, sock
@@ -99,6 +101,12 @@ def _status(url: str, headers: Mapping[str, str], body: bytes, began: float) -> 
         with suppress(OSError, http.client.HTTPException):
             response.read(ANSWER_BYTES)  # so that it need not see its answer cut off
         return response.status
+
+
+@lru_cache
+def _trust(bundle: str) -> ssl.SSLContext:
+    """Read the certificates that are trusted once; OpenSSL itself looks where `bundle` says."""
+    return ssl.create_default_context()
 
 
 @contextmanager

@@ -87,15 +87,26 @@ def describe_cross_region_backups(caller: Caller, asked: Asked) -> Answer:
         if name in asked.given:
             wanted[column] = asked.number(name)
     shown, total = _of_data.page(page, instance=instance.pk, **wanted)
-    addresses = links.handed_of([copy.pk for copy in shown], instance, caller)
+    addresses, same = links.handed_of([copy.pk for copy in shown], instance, caller), _of_all(instance)
     return {
         "RegionId": instance.region_id,
         "StartTime": asked.text("StartTime"),
         "EndTime": asked.text("EndTime"),
-        "Items": {"Item": [_item(copy, instance, addresses) for copy in shown]},
+        "Items": {"Item": [same | _item(copy, instance, addresses) for copy in shown]},
         "PageNumber": page.number,
         "PageRecordCount": len(shown),
         "TotalRecordCount": total,
+    }
+
+
+def _of_all(instance: Instance) -> dict[str, Any]:
+    return {
+        "CrossBackupSetLocation": "OSS",
+        "BackupSetScale": spelling.scale(instance),
+        "Category": spelling.CATEGORIES[instance.edition],
+        "Engine": spelling.engine(instance),
+        "EngineVersion": instance.engine_version,
+        "InstanceId": instance.pk,
     }
 
 
@@ -105,7 +116,6 @@ def _item(copy: Any, instance: Instance, addresses: Mapping[int, Handed]) -> dic
         "CrossBackupId": copy.pk,
         "CrossBackupRegion": copy.region,
         "CrossBackupSetFile": _file_name(copy, instance, "data"),
-        "CrossBackupSetLocation": "OSS",
         "CrossBackupSetSize": copy.stored_bytes or copy.size_bytes,
         "CrossBackupDownloadLink": addresses.get(copy.pk, links.NONE).address,
         "BackupStartTime": spelling.second(copy.began_at) or at,
@@ -114,11 +124,6 @@ def _item(copy: Any, instance: Instance, addresses: Mapping[int, Handed]) -> dic
         "BackupType": spelling.DATA_TYPES[copy.kind],
         "BackupMethod": spelling.METHODS[copy.method],
         "BackupSetStatus": spelling.GOOD if is_good else spelling.FAILED,
-        "BackupSetScale": spelling.scale(instance),
-        "Category": spelling.CATEGORIES[instance.edition],
-        "Engine": spelling.engine(instance),
-        "EngineVersion": instance.engine_version,
-        "InstanceId": instance.pk,
         "RestoreRegions": {"RestoreRegion": [copy.region] if is_good else []},
     }
 

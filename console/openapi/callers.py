@@ -20,12 +20,12 @@ from django.db.models import QuerySet
 from backups.events import By
 from backups.models import Copy, Instance, Role
 from console.openapi import faults, signatures
-from console.openapi.built_once import Given, among, built_once
 from console.openapi.calls import ACS3, Call
 from console.openapi.faults import Fault
 from console.openapi.models import AccessKey
 from console.openapi.signatures import Authorization, Malformed
 from regions import secrets
+from regions.built_once import Given, among, built_once
 from regions.models import Region
 
 KEY_ID = re.compile(r"[A-Za-z0-9_.-]{1,40}")

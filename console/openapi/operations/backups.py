@@ -14,11 +14,11 @@ from backups.models.backup_set import BackupSetQuerySet
 from backups.timetable import USUAL_TIME, next_slot
 from console.openapi import faults
 from console.openapi.asking import Asked, Page, page_of
-from console.openapi.built_once import Count, Given, among, built_once
 from console.openapi.callers import Caller
 from console.openapi.faults import Fault
 from console.openapi.operations import spelling
 from console.openapi.operations.table import Answer, operation
+from regions.built_once import Count, Given, among, built_once
 
 WEEK = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 TYPES = {"Auto": Kind.FULL, "FullBackup": Kind.FULL, "IncrementalBackup": Kind.DIFFERENTIAL}
@@ -145,7 +145,7 @@ def describe_backups(caller: Caller, asked: Asked) -> Answer:
     page, wanted = page_of(asked), _narrowed(asked)
     if kind := asked.among("BackupType", {name: kind for name, kind in TYPES.items() if name != "Auto"}):
         wanted["kind"] = kind
-    shown, total = _of_one.page(page, instance=instance.pk, **wanted)
+    shown, total = _of_one.page(page.rows, instance=instance.pk, **wanted)
     return {
         "Items": {"Backup": [_line(found) | _more(found, instance) for found in shown]},
         **_string_counters(page, len(shown), total),
@@ -194,7 +194,7 @@ def describe_detached_backups(caller: Caller, asked: Asked) -> Answer:
     page, wanted = page_of(asked), _narrowed(asked)
     if code := asked.text("DBInstanceId"):
         wanted["code"] = code
-    shown, total = _of_released.page(page, sees=caller.sees, region=asked.text("Region"), **wanted)
+    shown, total = _of_released.page(page.rows, sees=caller.sees, region=asked.text("Region"), **wanted)
     if not shown:
         caller.region(asked.text("Region"), "Region")  # says so where there is no such region
     lines = [_line(found) | {"DBInstanceComment": found.instance_name} for found in shown]
@@ -215,7 +215,7 @@ def _logs(caller: Caller, asked: Asked, *, named: bool) -> Answer:
     """The logs at the source; two operations tell of them, and one of the two names the file."""
     instance = caller.instance(asked.text("DBInstanceId"))
     page, wanted = page_of(asked), _span(asked)
-    shown, total = _logs_of.page(page, instance=instance.pk, **wanted)
+    shown, total = _logs_of.page(page.rows, instance=instance.pk, **wanted)
     names = {row.set_id: row.key for row in _files_of(sets=[found.pk for found in shown])} if named and shown else {}
     size = shown[0].total_bytes if shown else _bytes_beyond(instance, wanted)
     return {
@@ -270,12 +270,7 @@ def _named(found: Any, names: Mapping[int, str]) -> dict[str, str]:
 def describe_local_available_recovery_time(caller: Caller, asked: Asked) -> Answer:
     """From the first to the last moment that the default backups at their source hold; gaps may lie between."""
     instance = caller.instance(asked.text("DBInstanceId"))
-    names = [""]
-    if engine_of(instance.engine).capabilities.per_database:
-        names = list(
-            instance.sets.valid().data().order_by().values_list("database", flat=True).distinct()[:MOST_LISTED]
-        )
-    found = [one for name in names for one in restoring.chain_at_source(instance, name).window()]
+    found = [one for chain in restoring.chains_at_source(instance) for one in chain.window()]
     return {
         "DBInstanceId": instance.code,
         "RecoveryBeginTime": spelling.second(min((one.start for one in found), default=None)),

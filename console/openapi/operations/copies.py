@@ -13,13 +13,13 @@ from backups.models import Copy, CopyState, Instance, Kind, ServerDatabase
 from backups.models.copy import CopyQuerySet
 from console.openapi import faults, links
 from console.openapi.asking import Asked, page_of
-from console.openapi.built_once import Count, Given, among, built_once
 from console.openapi.callers import Caller
 from console.openapi.faults import Fault
 from console.openapi.links import Handed
 from console.openapi.operations import spelling
 from console.openapi.operations.instances import in_region
 from console.openapi.operations.table import Answer, operation
+from regions.built_once import Count, Given, among, built_once
 
 SHOWN = (CopyState.COMPLETED, CopyState.FAILED, CopyState.DAMAGED)  # what is there, and what should be
 
@@ -86,7 +86,7 @@ def describe_cross_region_backups(caller: Caller, asked: Asked) -> Answer:
     for name, column in (("CrossBackupId", "copy"), ("BackupId", "set")):
         if name in asked.given:
             wanted[column] = asked.number(name)
-    shown, total = _of_data.page(page, instance=instance.pk, **wanted)
+    shown, total = _of_data.page(page.rows, instance=instance.pk, **wanted)
     addresses, same = links.handed_of([copy.pk for copy in shown], instance, caller), _of_all(instance)
     return {
         "RegionId": instance.region_id,
@@ -138,7 +138,7 @@ def _file_name(copy: Any, instance: Instance, word: str) -> str:
 @operation("DescribeCrossRegionLogBackupFiles")
 def describe_cross_region_log_backup_files(caller: Caller, asked: Asked) -> Answer:
     instance = in_region(caller, asked)
-    shown, total = _of_logs.page(page_of(asked), instance=instance.pk, **_narrowed(caller, asked))
+    shown, total = _of_logs.page(page_of(asked).rows, instance=instance.pk, **_narrowed(caller, asked))
     addresses = links.handed_of([copy.pk for copy in shown], instance, caller)
     return {
         "RegionId": instance.region_id,
@@ -176,9 +176,9 @@ def describe_available_recovery_time(caller: Caller, asked: Asked) -> Answer:
         raise faults.no_such_set()
     if copy.state != CopyState.COMPLETED or found.kind == Kind.LOG:
         raise Fault("NoAvailableDisasterRestoreBakset", 400, f"{found} cannot be restored from where it was copied to.")
-    windows.copies_for_set(copy)  # raises Refusal where something it builds on is missing
-    reaches = windows.chain_of(found.instance, copy.destination_store, found.database).window()
-    ends = [one.end for one in reaches if one.start <= found.finished_at <= one.end]
+    chain = windows.chain_of(found.instance, copy.destination_store, found.database)
+    windows.lineage_in(chain, copy)  # raises Refusal where something it builds on is missing
+    ends = [one.end for one in chain.window() if one.start <= found.finished_at <= one.end]
     return {
         "CrossBackupId": copy.pk,
         "RegionId": copy.destination_store.region_id,

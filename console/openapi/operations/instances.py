@@ -11,10 +11,10 @@ from backups.engines import engine_of
 from backups.models import BackupSet, CopyPolicy, Coverage, Instance, Restore, ServerDatabase
 from console.openapi import faults
 from console.openapi.asking import Asked, page_of
-from console.openapi.built_once import Count, Given, among, built_once
 from console.openapi.callers import Caller
 from console.openapi.operations import spelling
 from console.openapi.operations.table import Answer, operation
+from regions.built_once import Count, Given, among, built_once
 
 CLASSIC = "Classic"
 COMING = {
@@ -54,7 +54,7 @@ OF_INSTANCE = (
 @operation("DescribeDBInstances")
 def describe_db_instances(caller: Caller, asked: Asked) -> Answer:
     page = page_of(asked, any_size=True)
-    shown, total = _living.page(page, sees=caller.sees, region=asked.text("RegionId"), **_narrowed(asked))
+    shown, total = _living.page(page.rows, sees=caller.sees, region=asked.text("RegionId"), **_narrowed(asked))
     if not shown:
         caller.region(asked.text("RegionId"))  # says so where there is no such region
     return {

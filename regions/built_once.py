@@ -22,8 +22,6 @@ from django.db.models import BigIntegerField, BooleanField, Expression, F, Func,
 from django.db.models.query import get_related_populators
 from psycopg.sql import quote
 
-from console.openapi.asking import Page
-
 
 class Given(Expression):
     """A place in a query for the value of this name."""
@@ -84,12 +82,12 @@ class BuiltOnce:
         """Return the first row, None where there is none."""
         return next(iter(self._built(values).ask(values, 1)), None)
 
-    def page(self, page: Page, **values: Any) -> tuple[list[Any], int]:
-        """Return a page of the rows, and how many there are: the query tells it of each as `total`."""
+    def page(self, part: slice, **values: Any) -> tuple[list[Any], int]:
+        """Return a part of the rows, and how many there are: the query tells it of each as `total`."""
         built = self._built(values)
-        if rows := built.ask(values, page.size, page.rows.start):
+        if rows := built.ask(values, part.stop - part.start, part.start):
             return rows, rows[0].total
-        before = built.ask(values, 1) if page.number > 1 else []
+        before = built.ask(values, 1) if part.start else []
         return [], before[0].total if before else 0
 
     def _built(self, values: dict[str, Any]) -> Built:

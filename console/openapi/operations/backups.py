@@ -217,7 +217,7 @@ def _logs(caller: Caller, asked: Asked, *, named: bool) -> Answer:
     page, wanted = page_of(asked), _span(asked)
     shown, total = _logs_of.page(page.rows, instance=instance.pk, **wanted)
     names = {row.set_id: row.key for row in _files_of(sets=[found.pk for found in shown])} if named and shown else {}
-    size = shown[0].total_bytes if shown else _bytes_beyond(instance, wanted)
+    size = shown[0].total_bytes if shown else _bytes_before(page, instance, wanted)
     return {
         "Items": {"BinLogFile": [_log(found) | (_named(found, names) if named else {}) for found in shown]},
         "PageNumber": page.number,
@@ -234,9 +234,9 @@ def _logs_of(**given: Given) -> QuerySet[Any]:
     return rows.order_by("-finished_at", "-pk").values("pk", "started_at", "finished_at", "size_bytes", **totals)
 
 
-def _bytes_beyond(instance: Instance, wanted: Mapping[str, Any]) -> int:
-    """Of a page behind the last one."""
-    first = _logs_of.first(instance=instance.pk, **wanted)
+def _bytes_before(page: Page, instance: Instance, wanted: Mapping[str, Any]) -> int:
+    """Of the pages before one that is empty."""
+    first = _logs_of.first(instance=instance.pk, **wanted) if page.number > 1 else None
     return first.total_bytes if first else 0
 
 

@@ -346,7 +346,7 @@ def describe_tasks(caller: Caller, asked: Asked) -> Answer:
     page = page_of(asked)
     found = _tasks(instance, asked)
     for name, said in (("Status", _status), ("TaskAction", _action)):
-        found = [row for row in found if asked.text(name, said(row)) == said(row)]
+        found = [row for row in found if asked.text(name) == said(row)] if name in asked.given else found
     shown = [_backup_task(row) if _action(row) == BACKUP else _restore_task(row) for row in found[page.rows]]
     return {
         "Items": {"TaskProgressInfo": shown},

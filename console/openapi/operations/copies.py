@@ -21,6 +21,7 @@ from console.openapi.operations.instances import in_region
 from console.openapi.operations.table import Answer, operation
 from regions.built_once import Count, Given, among, built_once
 
+DIGITS = str.maketrans("", "", "-T:Z")  # all that is left of a moment as it is spelled
 SHOWN = (CopyState.COMPLETED, CopyState.FAILED, CopyState.DAMAGED)  # what is there, and what should be
 
 
@@ -115,7 +116,7 @@ def _item(copy: Any, instance: Instance, addresses: Mapping[int, Handed]) -> dic
     return {
         "CrossBackupId": copy.pk,
         "CrossBackupRegion": copy.region,
-        "CrossBackupSetFile": _file_name(copy, instance, "data"),
+        "CrossBackupSetFile": _file_name(copy, instance, "data", at),
         "CrossBackupSetSize": copy.stored_bytes or copy.size_bytes,
         "CrossBackupDownloadLink": addresses.get(copy.pk, links.NONE).address,
         "BackupStartTime": spelling.second(copy.began_at) or at,
@@ -128,11 +129,10 @@ def _item(copy: Any, instance: Instance, addresses: Mapping[int, Handed]) -> dic
     }
 
 
-def _file_name(copy: Any, instance: Instance, word: str) -> str:
+def _file_name(copy: Any, instance: Instance, word: str, at: str) -> str:
     """<source region>_<instance>_<set>_data_<yyyyMMddHHmmss>_<kind>.<ending>"""
     ending = engine_of(instance.engine).capabilities.file_endings[0]
-    at = f"{copy.finished_at:%Y%m%d%H%M%S}"
-    return f"{instance.region_id}_{instance.code}_{copy.set_id}_{word}_{at}_{copy.kind}{ending}"
+    return f"{instance.region_id}_{instance.code}_{copy.set_id}_{word}_{at.translate(DIGITS)}_{copy.kind}{ending}"
 
 
 @operation("DescribeCrossRegionLogBackupFiles")
@@ -163,7 +163,7 @@ def _log(copy: Any, instance: Instance, addresses: Mapping[int, Handed]) -> dict
         "InstanceId": instance.pk,
         "LogBeginTime": spelling.second(copy.began_at) or at,
         "LogEndTime": at,
-        "LogFileName": _file_name(copy, instance, "log"),
+        "LogFileName": _file_name(copy, instance, "log", at),
     }
 
 

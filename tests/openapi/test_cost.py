@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import product
 from typing import Any
 
@@ -18,6 +18,7 @@ from console.openapi import callers
 from console.openapi.callers import Claim, Rights
 from console.openapi.keys import NewSecret
 from console.openapi.operations import OPERATIONS
+from console.openapi.operations.spelling import Epoch, Second, second
 from tests.console.fleet import Fleet
 from tests.openapi.conftest import key_of
 from tests.openapi.signing import acs3, said
@@ -119,6 +120,17 @@ def test_what_is_taken_away_is_gone_at_the_next_call(client: Client, fleet: Flee
     assert said(acs3(key, "DescribeDBInstances", wish).send(client))["TotalRecordCount"] == 0
     User.objects.update(is_active=False)
     assert said(acs3(key, "DescribeDBInstances", wish).send(client))["Code"] == "InvalidAccessKeyId.Inactive"
+
+
+# ---- times
+
+
+@pytest.mark.parametrize("said", ["2026-01-02T03:04:05.999999+00:00", "1999-12-31T23:59:59+00:00"])
+def test_a_moment_is_spelled_by_postgresql_as_by_us(fleet: Fleet, said: str) -> None:
+    at = datetime.fromisoformat(said)
+    Instance.objects.filter(pk=fleet.instance("orders").pk).update(created_at=at)
+    row = Instance.objects.values(second=Second("created_at"), epoch=Epoch("created_at"), none=Second("released_at"))
+    assert row.get() == {"second": second(at), "epoch": int(at.timestamp()), "none": None}
 
 
 # ---- the first statement is the connection's health check

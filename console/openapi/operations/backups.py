@@ -17,6 +17,7 @@ from console.openapi.asking import Asked, Page, page_of
 from console.openapi.callers import Caller
 from console.openapi.faults import Fault
 from console.openapi.operations import spelling
+from console.openapi.operations.spelling import Second
 from console.openapi.operations.table import Answer, operation
 from regions.built_once import Count, Given, among, built_once
 
@@ -101,13 +102,15 @@ def _sets(rows: BackupSetQuerySet, given: Mapping[str, Given]) -> QuerySet[Any]:
         rows = rows.filter(condition) if name in given else rows
     total = Count(rows.values("pk"))
     of_instance = {"code": F("instance__code"), "instance_name": F("instance__name")}
-    return rows.order_by("-finished_at", "-pk").values(*OF_SET, **of_instance, is_manual=manual, total=total)
+    times = {**SPELLED, "consistent": spelling.Epoch("finished_at")}
+    return rows.order_by("-finished_at", "-pk").values(*OF_SET, **of_instance, **times, is_manual=manual, total=total)
 
 
 BY_HAND = BackupJob.objects.filter(result=OuterRef("pk"), reason=BackupJob.Reason.ON_DEMAND)
 GOOD = Q(status=SetStatus.SUCCEEDED)
+SPELLED = {"began": Second("started_at"), "finished": Second("finished_at")}
 OF_SET = (
-    *("pk", "instance_id", "kind", "method", "status", "started_at", "finished_at", "size_bytes", "origin"),
+    *("pk", "instance_id", "kind", "method", "status", "size_bytes", "origin"),
     *("is_copy_only", "is_encrypted"),
 )
 
@@ -158,14 +161,14 @@ def _string_counters(page: Page, shown: int, total: int) -> dict[str, str]:
 
 
 def _line(found: Any) -> dict[str, Any]:
-    is_good, at = found.status == SetStatus.SUCCEEDED, spelling.second(found.finished_at)
+    is_good, at = found.status == SetStatus.SUCCEEDED, found.finished
     return {
         "BackupId": str(found.pk),
         "DBInstanceId": found.code,
         "HostInstanceID": str(found.instance_id),
-        "BackupStartTime": spelling.second(found.started_at) or at,
+        "BackupStartTime": found.began or at,
         "BackupEndTime": at,
-        "ConsistentTime": spelling.epoch(found.finished_at),
+        "ConsistentTime": found.consistent,
         "BackupType": spelling.LONG_TYPES[found.kind],
         "BackupMethod": spelling.LONG_METHODS[found.method],
         "BackupMode": "Manual" if found.is_manual else "Automated",
@@ -231,7 +234,7 @@ def _logs(caller: Caller, asked: Asked, *, named: bool) -> Answer:
 def _logs_of(**given: Given) -> QuerySet[Any]:
     rows = _between(BackupSet.objects.filter(instance=given["instance"], kind=Kind.LOG, deleted_at=None), given)
     totals = {"total": Count(rows.values("pk")), "total_bytes": Bytes(rows.values("size_bytes"))}
-    return rows.order_by("-finished_at", "-pk").values("pk", "started_at", "finished_at", "size_bytes", **totals)
+    return rows.order_by("-finished_at", "-pk").values("pk", "size_bytes", **SPELLED, **totals)
 
 
 def _bytes_before(page: Page, instance: Instance, wanted: Mapping[str, Any]) -> int:
@@ -252,11 +255,10 @@ def _files_of(**_: Given) -> QuerySet[Any]:
 
 
 def _log(found: Any) -> dict[str, Any]:
-    at = spelling.second(found.finished_at)
     return {
         "FileSize": found.size_bytes,
-        "LogBeginTime": spelling.second(found.started_at) or at,
-        "LogEndTime": at,
+        "LogBeginTime": found.began or found.finished,
+        "LogEndTime": found.finished,
     }
 
 
@@ -362,7 +364,7 @@ BACKUP, RESTORE = "BackupInstance", "CreateDdrInstance"
 def _tasks(instance: Instance, asked: Asked) -> list[Any]:
     wanted = {"instance": instance.pk, **_span(asked)}
     found = [*_jobs_of.some(MOST_TASKS, **wanted), *_restores_of.some(MOST_TASKS, **wanted)]
-    return sorted(found, key=lambda row: row.asked_at.replace(microsecond=0), reverse=True)
+    return sorted(found, key=lambda row: row.asked, reverse=True)
 
 
 def _action(row: Any) -> str:
@@ -374,6 +376,7 @@ def _status(row: Any) -> str:
 
 
 MOST_TASKS = 1000
+OF_TASK = {"asked": Second("asked_at"), "finished": Second("finished_at")}
 
 
 def _asked_between(rows: QuerySet[Any], given: Mapping[str, Given]) -> QuerySet[Any]:
@@ -385,7 +388,7 @@ def _asked_between(rows: QuerySet[Any], given: Mapping[str, Given]) -> QuerySet[
 @built_once
 def _jobs_of(**given: Given) -> QuerySet[Any]:
     rows = _asked_between(BackupJob.objects.filter(instance=given["instance"]).exclude(kind=Kind.LOG), given)
-    return rows.values("pk", "database", "asked_at", "finished_at", "state", "error")
+    return rows.values("pk", "database", "state", "error", **OF_TASK)
 
 
 def _backup_task(job: Any) -> dict[str, Any]:
@@ -393,8 +396,8 @@ def _backup_task(job: Any) -> dict[str, Any]:
         "TaskId": f"backup-{job.pk}",
         "TaskAction": BACKUP,
         "DBName": job.database,
-        "BeginTime": spelling.second(job.asked_at),
-        "FinishTime": spelling.second(job.finished_at),
+        "BeginTime": job.asked,
+        "FinishTime": job.finished or "",
         "Status": JOB_STATES[job.state],
         "Progress": "100.0" if job.state == BackupJob.State.SUCCEEDED else "0.0",
         "TaskErrorMessage": job.error,
@@ -404,8 +407,8 @@ def _backup_task(job: Any) -> dict[str, Any]:
 @built_once
 def _restores_of(**given: Given) -> QuerySet[Any]:
     rows = _asked_between(Restore.objects.filter(instance=given["instance"]), given)
-    own = ("code", "database", "asked_at", "finished_at", "state", "stage", "done", "total", "error_code", "error")
-    return rows.values(*own)
+    own = ("code", "database", "state", "stage", "done", "total", "error_code", "error")
+    return rows.values(*own, **OF_TASK)
 
 
 def _restore_task(restore: Any) -> dict[str, Any]:
@@ -413,8 +416,8 @@ def _restore_task(restore: Any) -> dict[str, Any]:
         "TaskId": restore.code,
         "TaskAction": RESTORE,
         "DBName": restore.database,
-        "BeginTime": spelling.second(restore.asked_at),
-        "FinishTime": spelling.second(restore.finished_at),
+        "BeginTime": restore.asked,
+        "FinishTime": restore.finished or "",
         "Status": _state_of(restore),
         "CurrentStepName": restore.stage,
         "Progress": "100.0" if restore.state == Restore.State.READY else _percent(restore),

@@ -18,6 +18,7 @@ from console.openapi.faults import Fault
 from console.openapi.links import Handed
 from console.openapi.operations import spelling
 from console.openapi.operations.instances import in_region
+from console.openapi.operations.spelling import Second
 from console.openapi.operations.table import Answer, operation
 from regions.built_once import Count, Given, among, built_once
 
@@ -57,7 +58,7 @@ def _listed(rows: CopyQuerySet, given: Mapping[str, Given]) -> QuerySet[Any]:
         rows = rows.filter(**{condition: given[name]}) if name in given else rows
     own = ("pk", "state", "stored_bytes")
     of_set = {"kind": F("set__kind"), "method": F("set__method"), "size_bytes": F("set__size_bytes")}
-    of_set |= {"began_at": F("set__started_at"), "finished_at": F("set__finished_at")}
+    of_set |= {"began": Second("set__started_at"), "finished": Second("set__finished_at")}
     rows = rows.order_by("-set__finished_at", "-pk")
     total = Count(rows.order_by().values("pk"))
     return rows.values(*own, "set_id", **of_set, region=F("destination_store__region"), total=total)
@@ -112,14 +113,14 @@ def _of_all(instance: Instance) -> dict[str, Any]:
 
 
 def _item(copy: Any, instance: Instance, addresses: Mapping[int, Handed]) -> dict[str, Any]:
-    is_good, at = copy.state == CopyState.COMPLETED, spelling.second(copy.finished_at)
+    is_good, at = copy.state == CopyState.COMPLETED, copy.finished
     return {
         "CrossBackupId": copy.pk,
         "CrossBackupRegion": copy.region,
         "CrossBackupSetFile": _file_name(copy, instance, "data", at),
         "CrossBackupSetSize": copy.stored_bytes or copy.size_bytes,
         "CrossBackupDownloadLink": addresses.get(copy.pk, links.NONE).address,
-        "BackupStartTime": spelling.second(copy.began_at) or at,
+        "BackupStartTime": copy.began or at,
         "BackupEndTime": at,
         "ConsistentTime": at,
         "BackupType": spelling.DATA_TYPES[copy.kind],
@@ -153,7 +154,7 @@ def describe_cross_region_log_backup_files(caller: Caller, asked: Asked) -> Answ
 
 
 def _log(copy: Any, instance: Instance, addresses: Mapping[int, Handed]) -> dict[str, Any]:
-    handed, at = addresses.get(copy.pk, links.NONE), spelling.second(copy.finished_at)
+    handed, at = addresses.get(copy.pk, links.NONE), copy.finished
     return {
         "CrossLogBackupId": copy.pk,
         "CrossLogBackupSize": copy.stored_bytes or copy.size_bytes,
@@ -161,7 +162,7 @@ def _log(copy: Any, instance: Instance, addresses: Mapping[int, Handed]) -> dict
         "CrossDownloadLink": handed.address,
         "LinkExpiredTime": spelling.second(handed.until),
         "InstanceId": instance.pk,
-        "LogBeginTime": spelling.second(copy.began_at) or at,
+        "LogBeginTime": copy.began or at,
         "LogEndTime": at,
         "LogFileName": _file_name(copy, instance, "log", at),
     }

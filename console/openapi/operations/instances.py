@@ -13,6 +13,7 @@ from console.openapi import faults
 from console.openapi.asking import Asked, page_of
 from console.openapi.callers import Caller
 from console.openapi.operations import spelling
+from console.openapi.operations.spelling import Second
 from console.openapi.operations.table import Answer, operation
 from regions.built_once import Count, Given, among, built_once
 
@@ -42,7 +43,9 @@ def _living(**given: Given) -> QuerySet[Any]:
         rows = rows.filter(engine_version__startswith=given["version"])
     if "group" in given:
         rows = rows.filter(group=given["group"])
-    return rows.order_by("name", "pk").values(*OF_INSTANCE, "created_at", total=Count(rows.values("pk")))
+    return rows.order_by("name", "pk").values(
+        *OF_INSTANCE, created=Second("created_at"), total=Count(rows.values("pk"))
+    )
 
 
 OF_INSTANCE = (
@@ -101,7 +104,7 @@ def _facts(instance: Any) -> dict[str, Any]:
 
 
 def _line(instance: Any) -> dict[str, Any]:
-    return _facts(instance) | {"CreateTime": spelling.second(instance.created_at)}
+    return _facts(instance) | {"CreateTime": instance.created}
 
 
 @operation("DescribeDBInstanceAttribute")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
@@ -20,6 +20,7 @@ from backups.engines import engine_of
 from backups.engines.chains import ChainRules, ChainSet, chain_set
 from backups.log_chain import Gap, Interval
 from backups.models import PENDING, BackupSet, Copy, CopyState, Instance, Kind, RestorableInterval
+from regions.built_once import Given, built_once
 from regions.models import Store
 from regions.refusals import Refusal
 
@@ -81,16 +82,23 @@ class Recorded(NamedTuple):
 
 
 OF_ITS_SET = tuple(f"set__{name}" for name in Recorded._fields)
+LOOKED_AT = ("pk", "state", "destination_store__region", *certificates.OF_ITS_SET, *OF_ITS_SET)  # of a copy
 
 
 def chain_of(instance: Instance, store: Store, database: str) -> Chain:
     """Read the copies that are at a destination or on their way there; only restorable ones count as completed."""
-    copies = copies_of(instance, store, database).filter(state__in=THERE_OR_COMING)
     rules = engine_of(instance.engine).chain_rules
-    return Chain(rules, tuple(chain_sets(copies.order_by("pk"), rules)))
+    rows = _chain(instance=instance.pk, store=store.pk, database=database)
+    return Chain(rules, tuple(_as_chain_sets(rows, rules)))
 
 
-def copies_of(instance: Instance, store: Store, database: str) -> QuerySet[Copy]:
+@built_once
+def _chain(**given: Given) -> QuerySet[Any]:
+    copies = copies_of(given["instance"], given["store"], given["database"]).filter(state__in=THERE_OR_COMING)
+    return copies.order_by("pk").values(*LOOKED_AT)
+
+
+def copies_of(instance: Any, store: Any, database: Any) -> QuerySet[Copy]:
     return Copy.objects.filter(set__instance=instance, set__database=database, destination_store=store)
 
 
@@ -101,9 +109,12 @@ def that_cross(copies: QuerySet[Copy]) -> QuerySet[Copy]:
 
 def chain_sets(copies: QuerySet[Copy], rules: ChainRules) -> list[ChainSet]:
     """Return copies as chains see them; an encrypted set waits for its certificate at the destination (R-3.5)."""
-    at_hand, needs = AtHand(), certificates.OF_ITS_SET
-    where, found = ("pk", "state", "destination_store__region"), []
-    for pk, state, region, *facts in copies.values_list(*where, *needs, *OF_ITS_SET):
+    return _as_chain_sets(copies.values_list(*LOOKED_AT), rules)
+
+
+def _as_chain_sets(rows: Iterable[tuple], rules: ChainRules) -> list[ChainSet]:
+    at_hand, needs, found = AtHand(), certificates.OF_ITS_SET, []
+    for pk, state, region, *facts in rows:
         wanted = certificates.needed(*facts[: len(needs)])
         done = state == CopyState.COMPLETED and not at_hand.misses(wanted, region)
         found.append(chain_set(pk, Recorded(*facts[len(needs) :]), rules, is_completed=done))
@@ -126,7 +137,11 @@ def chains_among(copies: QuerySet[Copy]) -> Iterator[tuple[ChainRules, list[Chai
 
 def set_chain(sets: QuerySet[BackupSet], rules: ChainRules) -> list[ChainSet]:
     """Return default backups at their source as chains see them; a ChainSet's `id` is the set's."""
-    return [chain_set(pk, Recorded(*facts), rules) for pk, *facts in sets.values_list("pk", *Recorded._fields)]
+    return sets_as_chain(sets.values_list("pk", *Recorded._fields), rules)
+
+
+def sets_as_chain(rows: Iterable[Sequence[Any]], rules: ChainRules) -> list[ChainSet]:
+    return [chain_set(pk, Recorded(*facts), rules) for pk, *facts in rows]
 
 
 def is_restorable(copy: Copy) -> bool:
@@ -164,7 +179,11 @@ def copies_for(instance: Instance, store: Store, database: str, moment: datetime
 
 def copies_for_set(copy: Copy) -> list[Copy]:
     """Return a completed copy behind everything it needs; raises Refusal when something of that is not there."""
-    chain = chain_of(copy.set.instance, copy.destination_store, copy.set.database)
+    return _in_order(lineage_in(chain_of(copy.set.instance, copy.destination_store, copy.set.database), copy))
+
+
+def lineage_in(chain: Chain, copy: Copy) -> list[int]:
+    """Return a completed copy behind everything in its chain that it needs; Refusal when something is not there."""
     lineage = log_chain.lineage_of(copy.pk, chain.data, chain.rules)
     if not lineage:
         raise Refusal(
@@ -173,7 +192,7 @@ def copies_for_set(copy: Copy) -> list[Copy]:
             "Choose a full backup, or a set whose full has been copied.",
             "set",
         )
-    return _in_order(one.id for one in lineage)
+    return [one.id for one in lineage]
 
 
 def _in_order(ids: Iterable[int]) -> list[Copy]:

@@ -27,7 +27,7 @@ from backups.restoring.asking import (
     stages_of,
 )
 from backups.restoring.checking import Preview, checks, free_name
-from backups.restoring.choosing import chain_at_source
+from backups.restoring.choosing import chain_at_source, chains_at_source
 from backups.restoring.holding import claim, regions_with_work, run
 from backups.restoring.landing import Landing, announce, landing_of
 from backups.restoring.on_landing import free_name as free_database_name
@@ -50,6 +50,7 @@ __all__ = [
     "ask_many",
     "cancel",
     "chain_at_source",
+    "chains_at_source",
     "checks",
     "claim",
     "confirm",

@@ -15,6 +15,7 @@ from django.http import HttpResponse
 from console.openapi.calls import Call
 from console.openapi.faults import Fault
 
+JSON = json.JSONEncoder(ensure_ascii=False)
 HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
 NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -60,7 +61,7 @@ def _response(root: str, said: Mapping[str, Any], status: int, request_id: str, 
 
 
 def json_of(said: Mapping[str, Any]) -> bytes:
-    return json.dumps(said, ensure_ascii=False).encode("utf-8", "replace")
+    return JSON.encode(said).encode("utf-8", "replace")
 
 
 def xml_of(root: str, said: Mapping[str, Any]) -> bytes:

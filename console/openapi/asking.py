@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
-
-from django.db.models import QuerySet
+from typing import TypeVar
 
 from console.openapi import contract
 from console.openapi.calls import is_text
@@ -104,12 +102,6 @@ class Page:
     @property
     def rows(self) -> slice:
         return slice((self.number - 1) * self.size, self.number * self.size)
-
-    def total(self, shown: int, rows: QuerySet[Any]) -> int:
-        """Return how many rows there are; asked of the database only where the page shown does not tell."""
-        if shown < self.size and (shown or self.number == 1):
-            return (self.number - 1) * self.size + shown
-        return rows.count()
 
 
 def page_of(asked: Asked, *, any_size: bool = False, number: str = "PageNumber") -> Page:

@@ -9,6 +9,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -19,12 +20,12 @@ from django.db.models import QuerySet
 from backups.events import By
 from backups.models import Copy, Instance, Role
 from console.openapi import faults, signatures
-from console.openapi.built_once import Given, among, built_once
 from console.openapi.calls import ACS3, Call
 from console.openapi.faults import Fault
 from console.openapi.models import AccessKey
 from console.openapi.signatures import Authorization, Malformed
 from regions import secrets
+from regions.built_once import Given, among, built_once
 from regions.models import Region
 
 KEY_ID = re.compile(r"[A-Za-z0-9_.-]{1,40}")
@@ -150,8 +151,16 @@ class Rights(NamedTuple):
     operates: list[int]
 
 
+class Owner(NamedTuple):
+    pk: int
+    username: str
+    is_active: bool
+    is_superuser: bool
+
+
 class Known(NamedTuple):
     key: AccessKey
+    owner: Owner
     at: datetime  # the database's time
     rights: Rights
 
@@ -163,13 +172,9 @@ def known(claim: Claim) -> Known:
         raise Fault("InvalidAccessKeyId.NotFound", 404, "Specified access key is not found.")
     of_key, (username, is_active, is_superuser, at, *rights) = row[: len(OF_KEY)], row[len(OF_KEY) :]
     key: AccessKey = AccessKey.from_db(connection.alias, OF_KEY, of_key)
-    key.user = get_user_model()(  # as much of the owner as events ask for; never saved
-        pk=key.user_id, username=username, is_active=is_active, is_superuser=is_superuser
-    )
-    key.user._state.adding = False
     if not key.is_active or not is_active:
         raise Fault("InvalidAccessKeyId.Inactive", 403, "Specified access key is disabled.")
-    return Known(key, at, Rights(*rights))
+    return Known(key, Owner(key.user_id, username, is_active, is_superuser), at, Rights(*rights))
 
 
 def _asked_first(statement: str, *values: Any) -> tuple[Any, ...] | None:
@@ -310,6 +315,7 @@ class Caller:
     """
 
     key: AccessKey
+    owner: Owner
     at: datetime
     rights: Rights
     address: str = ""
@@ -318,9 +324,12 @@ class Caller:
     request_id: str = ""
     about: Instance | None = None
 
-    @property
+    @cached_property
     def user(self) -> Any:
-        return self.key.user
+        """Return as much of the owner as rights and events ask for; never saved."""
+        user = get_user_model()(**self.owner._asdict())
+        user._state.adding = False
+        return user
 
     @property
     def by(self) -> By:
@@ -371,4 +380,4 @@ class Caller:
 
 
 def caller_of(known: Known, **facts: Any) -> Caller:
-    return Caller(known.key, known.at, known.rights, **facts)
+    return Caller(known.key, known.owner, known.at, known.rights, **facts)

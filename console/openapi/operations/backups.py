@@ -13,11 +13,12 @@ from backups.models import BackupJob, BackupSet, Instance, Kind, Restore, SetFil
 from backups.models.backup_set import BackupSetQuerySet
 from console.openapi import faults
 from console.openapi.asking import Asked, Page, page_of
-from console.openapi.built_once import Count, Given, among, built_once
 from console.openapi.callers import Caller
 from console.openapi.faults import Fault
 from console.openapi.operations import spelling
+from console.openapi.operations.spelling import Second
 from console.openapi.operations.table import Answer, operation
+from regions.built_once import Count, Given, among, built_once
 
 TYPES = {"Auto": Kind.FULL, "FullBackup": Kind.FULL, "IncrementalBackup": Kind.DIFFERENTIAL}
 MODES = {"Automated": False, "Manual": True}
@@ -58,13 +59,15 @@ def _sets(rows: BackupSetQuerySet, given: Mapping[str, Given]) -> QuerySet[Any]:
         rows = rows.filter(condition) if name in given else rows
     total = Count(rows.values("pk"))
     of_instance = {"code": F("instance__code"), "instance_name": F("instance__name")}
-    return rows.order_by("-finished_at", "-pk").values(*OF_SET, **of_instance, is_manual=manual, total=total)
+    times = {**SPELLED, "consistent": spelling.Epoch("finished_at")}
+    return rows.order_by("-finished_at", "-pk").values(*OF_SET, **of_instance, **times, is_manual=manual, total=total)
 
 
 BY_HAND = BackupJob.objects.filter(result=OuterRef("pk"), reason=BackupJob.Reason.ON_DEMAND)
 GOOD = Q(status=SetStatus.SUCCEEDED)
+SPELLED = {"began": Second("started_at"), "finished": Second("finished_at")}
 OF_SET = (
-    *("pk", "instance_id", "kind", "method", "status", "started_at", "finished_at", "size_bytes", "origin"),
+    *("pk", "instance_id", "kind", "method", "status", "size_bytes", "origin"),
     *("is_copy_only", "is_encrypted"),
 )
 
@@ -102,7 +105,7 @@ def describe_backups(caller: Caller, asked: Asked) -> Answer:
     page, wanted = page_of(asked), _narrowed(asked)
     if kind := asked.among("BackupType", {name: kind for name, kind in TYPES.items() if name != "Auto"}):
         wanted["kind"] = kind
-    shown, total = _of_one.page(page, instance=instance.pk, **wanted)
+    shown, total = _of_one.page(page.rows, instance=instance.pk, **wanted)
     return {
         "Items": {"Backup": [_line(found) | _more(found, instance) for found in shown]},
         **_string_counters(page, len(shown), total),
@@ -115,14 +118,14 @@ def _string_counters(page: Page, shown: int, total: int) -> dict[str, str]:
 
 
 def _line(found: Any) -> dict[str, Any]:
-    is_good, at = found.status == SetStatus.SUCCEEDED, spelling.second(found.finished_at)
+    is_good, at = found.status == SetStatus.SUCCEEDED, found.finished
     return {
         "BackupId": str(found.pk),
         "DBInstanceId": found.code,
         "HostInstanceID": str(found.instance_id),
-        "BackupStartTime": spelling.second(found.started_at) or at,
+        "BackupStartTime": found.began or at,
         "BackupEndTime": at,
-        "ConsistentTime": spelling.epoch(found.finished_at),
+        "ConsistentTime": found.consistent,
         "BackupType": spelling.LONG_TYPES[found.kind],
         "BackupMethod": spelling.LONG_METHODS[found.method],
         "BackupMode": "Manual" if found.is_manual else "Automated",
@@ -151,7 +154,7 @@ def describe_detached_backups(caller: Caller, asked: Asked) -> Answer:
     page, wanted = page_of(asked), _narrowed(asked)
     if code := asked.text("DBInstanceId"):
         wanted["code"] = code
-    shown, total = _of_released.page(page, sees=caller.sees, region=asked.text("Region"), **wanted)
+    shown, total = _of_released.page(page.rows, sees=caller.sees, region=asked.text("Region"), **wanted)
     if not shown:
         caller.region(asked.text("Region"), "Region")  # says so where there is no such region
     lines = [_line(found) | {"DBInstanceComment": found.instance_name} for found in shown]
@@ -172,9 +175,9 @@ def _logs(caller: Caller, asked: Asked, *, named: bool) -> Answer:
     """The logs at the source; two operations tell of them, and one of the two names the file."""
     instance = caller.instance(asked.text("DBInstanceId"))
     page, wanted = page_of(asked), _span(asked)
-    shown, total = _logs_of.page(page, instance=instance.pk, **wanted)
+    shown, total = _logs_of.page(page.rows, instance=instance.pk, **wanted)
     names = {row.set_id: row.key for row in _files_of(sets=[found.pk for found in shown])} if named and shown else {}
-    size = shown[0].total_bytes if shown else _bytes_beyond(instance, wanted)
+    size = shown[0].total_bytes if shown else _bytes_before(page, instance, wanted)
     return {
         "Items": {"BinLogFile": [_log(found) | (_named(found, names) if named else {}) for found in shown]},
         "PageNumber": page.number,
@@ -188,12 +191,12 @@ def _logs(caller: Caller, asked: Asked, *, named: bool) -> Answer:
 def _logs_of(**given: Given) -> QuerySet[Any]:
     rows = _between(BackupSet.objects.filter(instance=given["instance"], kind=Kind.LOG, deleted_at=None), given)
     totals = {"total": Count(rows.values("pk")), "total_bytes": Bytes(rows.values("size_bytes"))}
-    return rows.order_by("-finished_at", "-pk").values("pk", "started_at", "finished_at", "size_bytes", **totals)
+    return rows.order_by("-finished_at", "-pk").values("pk", "size_bytes", **SPELLED, **totals)
 
 
-def _bytes_beyond(instance: Instance, wanted: Mapping[str, Any]) -> int:
-    """Of a page behind the last one."""
-    first = _logs_of.first(instance=instance.pk, **wanted)
+def _bytes_before(page: Page, instance: Instance, wanted: Mapping[str, Any]) -> int:
+    """Of the pages before one that is empty."""
+    first = _logs_of.first(instance=instance.pk, **wanted) if page.number > 1 else None
     return first.total_bytes if first else 0
 
 
@@ -209,11 +212,10 @@ def _files_of(**_: Given) -> QuerySet[Any]:
 
 
 def _log(found: Any) -> dict[str, Any]:
-    at = spelling.second(found.finished_at)
     return {
         "FileSize": found.size_bytes,
-        "LogBeginTime": spelling.second(found.started_at) or at,
-        "LogEndTime": at,
+        "LogBeginTime": found.began or found.finished,
+        "LogEndTime": found.finished,
     }
 
 
@@ -227,12 +229,7 @@ def _named(found: Any, names: Mapping[int, str]) -> dict[str, str]:
 def describe_local_available_recovery_time(caller: Caller, asked: Asked) -> Answer:
     """From the first to the last moment that the default backups at their source hold; gaps may lie between."""
     instance = caller.instance(asked.text("DBInstanceId"))
-    names = [""]
-    if engine_of(instance.engine).capabilities.per_database:
-        names = list(
-            instance.sets.valid().data().order_by().values_list("database", flat=True).distinct()[:MOST_LISTED]
-        )
-    found = [one for name in names for one in restoring.chain_at_source(instance, name).window()]
+    found = [one for chain in restoring.chains_at_source(instance) for one in chain.window()]
     return {
         "DBInstanceId": instance.code,
         "RecoveryBeginTime": spelling.second(min((one.start for one in found), default=None)),
@@ -323,7 +320,7 @@ def describe_tasks(caller: Caller, asked: Asked) -> Answer:
     page = page_of(asked)
     found = _tasks(instance, asked)
     for name, said in (("Status", _status), ("TaskAction", _action)):
-        found = [row for row in found if asked.text(name, said(row)) == said(row)]
+        found = [row for row in found if asked.text(name) == said(row)] if name in asked.given else found
     shown = [_backup_task(row) if _action(row) == BACKUP else _restore_task(row) for row in found[page.rows]]
     return {
         "Items": {"TaskProgressInfo": shown},
@@ -339,7 +336,7 @@ BACKUP, RESTORE = "BackupInstance", "CreateDdrInstance"
 def _tasks(instance: Instance, asked: Asked) -> list[Any]:
     wanted = {"instance": instance.pk, **_span(asked)}
     found = [*_jobs_of.some(MOST_TASKS, **wanted), *_restores_of.some(MOST_TASKS, **wanted)]
-    return sorted(found, key=lambda row: row.asked_at.replace(microsecond=0), reverse=True)
+    return sorted(found, key=lambda row: row.asked, reverse=True)
 
 
 def _action(row: Any) -> str:
@@ -351,6 +348,7 @@ def _status(row: Any) -> str:
 
 
 MOST_TASKS = 1000
+OF_TASK = {"asked": Second("asked_at"), "finished": Second("finished_at")}
 
 
 def _asked_between(rows: QuerySet[Any], given: Mapping[str, Given]) -> QuerySet[Any]:
@@ -362,7 +360,7 @@ def _asked_between(rows: QuerySet[Any], given: Mapping[str, Given]) -> QuerySet[
 @built_once
 def _jobs_of(**given: Given) -> QuerySet[Any]:
     rows = _asked_between(BackupJob.objects.filter(instance=given["instance"]).exclude(kind=Kind.LOG), given)
-    return rows.values("pk", "database", "asked_at", "finished_at", "state", "error")
+    return rows.values("pk", "database", "state", "error", **OF_TASK)
 
 
 def _backup_task(job: Any) -> dict[str, Any]:
@@ -370,8 +368,8 @@ def _backup_task(job: Any) -> dict[str, Any]:
         "TaskId": f"backup-{job.pk}",
         "TaskAction": BACKUP,
         "DBName": job.database,
-        "BeginTime": spelling.second(job.asked_at),
-        "FinishTime": spelling.second(job.finished_at),
+        "BeginTime": job.asked,
+        "FinishTime": job.finished or "",
         "Status": JOB_STATES[job.state],
         "Progress": "100.0" if job.state == BackupJob.State.SUCCEEDED else "0.0",
         "TaskErrorMessage": job.error,
@@ -381,8 +379,8 @@ def _backup_task(job: Any) -> dict[str, Any]:
 @built_once
 def _restores_of(**given: Given) -> QuerySet[Any]:
     rows = _asked_between(Restore.objects.filter(instance=given["instance"]), given)
-    own = ("code", "database", "asked_at", "finished_at", "state", "stage", "done", "total", "error_code", "error")
-    return rows.values(*own)
+    own = ("code", "database", "state", "stage", "done", "total", "error_code", "error")
+    return rows.values(*own, **OF_TASK)
 
 
 def _restore_task(restore: Any) -> dict[str, Any]:
@@ -390,8 +388,8 @@ def _restore_task(restore: Any) -> dict[str, Any]:
         "TaskId": restore.code,
         "TaskAction": RESTORE,
         "DBName": restore.database,
-        "BeginTime": spelling.second(restore.asked_at),
-        "FinishTime": spelling.second(restore.finished_at),
+        "BeginTime": restore.asked,
+        "FinishTime": restore.finished or "",
         "Status": _state_of(restore),
         "CurrentStepName": restore.stage,
         "Progress": "100.0" if restore.state == Restore.State.READY else _percent(restore),

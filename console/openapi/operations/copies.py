@@ -13,14 +13,16 @@ from backups.models import Copy, CopyState, Instance, Kind, ServerDatabase
 from backups.models.copy import CopyQuerySet
 from console.openapi import faults, links
 from console.openapi.asking import Asked, page_of
-from console.openapi.built_once import Count, Given, among, built_once
 from console.openapi.callers import Caller
 from console.openapi.faults import Fault
 from console.openapi.links import Handed
 from console.openapi.operations import spelling
 from console.openapi.operations.instances import in_region
+from console.openapi.operations.spelling import Second
 from console.openapi.operations.table import Answer, operation
+from regions.built_once import Count, Given, among, built_once
 
+DIGITS = str.maketrans("", "", "-T:Z")  # all that is left of a moment as it is spelled
 SHOWN = (CopyState.COMPLETED, CopyState.FAILED, CopyState.DAMAGED)  # what is there, and what should be
 
 
@@ -56,7 +58,7 @@ def _listed(rows: CopyQuerySet, given: Mapping[str, Given]) -> QuerySet[Any]:
         rows = rows.filter(**{condition: given[name]}) if name in given else rows
     own = ("pk", "state", "stored_bytes")
     of_set = {"kind": F("set__kind"), "method": F("set__method"), "size_bytes": F("set__size_bytes")}
-    of_set |= {"began_at": F("set__started_at"), "finished_at": F("set__finished_at")}
+    of_set |= {"began": Second("set__started_at"), "finished": Second("set__finished_at")}
     rows = rows.order_by("-set__finished_at", "-pk")
     total = Count(rows.order_by().values("pk"))
     return rows.values(*own, "set_id", **of_set, region=F("destination_store__region"), total=total)
@@ -86,54 +88,58 @@ def describe_cross_region_backups(caller: Caller, asked: Asked) -> Answer:
     for name, column in (("CrossBackupId", "copy"), ("BackupId", "set")):
         if name in asked.given:
             wanted[column] = asked.number(name)
-    shown, total = _of_data.page(page, instance=instance.pk, **wanted)
-    addresses = links.handed_of([copy.pk for copy in shown], instance, caller)
+    shown, total = _of_data.page(page.rows, instance=instance.pk, **wanted)
+    addresses, same = links.handed_of([copy.pk for copy in shown], instance, caller), _of_all(instance)
     return {
         "RegionId": instance.region_id,
         "StartTime": asked.text("StartTime"),
         "EndTime": asked.text("EndTime"),
-        "Items": {"Item": [_item(copy, instance, addresses) for copy in shown]},
+        "Items": {"Item": [same | _item(copy, instance, addresses) for copy in shown]},
         "PageNumber": page.number,
         "PageRecordCount": len(shown),
         "TotalRecordCount": total,
     }
 
 
-def _item(copy: Any, instance: Instance, addresses: Mapping[int, Handed]) -> dict[str, Any]:
-    is_good, at = copy.state == CopyState.COMPLETED, spelling.second(copy.finished_at)
+def _of_all(instance: Instance) -> dict[str, Any]:
     return {
-        "CrossBackupId": copy.pk,
-        "CrossBackupRegion": copy.region,
-        "CrossBackupSetFile": _file_name(copy, instance, "data"),
         "CrossBackupSetLocation": "OSS",
-        "CrossBackupSetSize": copy.stored_bytes or copy.size_bytes,
-        "CrossBackupDownloadLink": addresses.get(copy.pk, links.NONE).address,
-        "BackupStartTime": spelling.second(copy.began_at) or at,
-        "BackupEndTime": at,
-        "ConsistentTime": at,
-        "BackupType": spelling.DATA_TYPES[copy.kind],
-        "BackupMethod": spelling.METHODS[copy.method],
-        "BackupSetStatus": spelling.GOOD if is_good else spelling.FAILED,
         "BackupSetScale": spelling.scale(instance),
         "Category": spelling.CATEGORIES[instance.edition],
         "Engine": spelling.engine(instance),
         "EngineVersion": instance.engine_version,
         "InstanceId": instance.pk,
+    }
+
+
+def _item(copy: Any, instance: Instance, addresses: Mapping[int, Handed]) -> dict[str, Any]:
+    is_good, at = copy.state == CopyState.COMPLETED, copy.finished
+    return {
+        "CrossBackupId": copy.pk,
+        "CrossBackupRegion": copy.region,
+        "CrossBackupSetFile": _file_name(copy, instance, "data", at),
+        "CrossBackupSetSize": copy.stored_bytes or copy.size_bytes,
+        "CrossBackupDownloadLink": addresses.get(copy.pk, links.NONE).address,
+        "BackupStartTime": copy.began or at,
+        "BackupEndTime": at,
+        "ConsistentTime": at,
+        "BackupType": spelling.DATA_TYPES[copy.kind],
+        "BackupMethod": spelling.METHODS[copy.method],
+        "BackupSetStatus": spelling.GOOD if is_good else spelling.FAILED,
         "RestoreRegions": {"RestoreRegion": [copy.region] if is_good else []},
     }
 
 
-def _file_name(copy: Any, instance: Instance, word: str) -> str:
+def _file_name(copy: Any, instance: Instance, word: str, at: str) -> str:
     """<source region>_<instance>_<set>_data_<yyyyMMddHHmmss>_<kind>.<ending>"""
     ending = engine_of(instance.engine).capabilities.file_endings[0]
-    at = f"{copy.finished_at:%Y%m%d%H%M%S}"
-    return f"{instance.region_id}_{instance.code}_{copy.set_id}_{word}_{at}_{copy.kind}{ending}"
+    return f"{instance.region_id}_{instance.code}_{copy.set_id}_{word}_{at.translate(DIGITS)}_{copy.kind}{ending}"
 
 
 @operation("DescribeCrossRegionLogBackupFiles")
 def describe_cross_region_log_backup_files(caller: Caller, asked: Asked) -> Answer:
     instance = in_region(caller, asked)
-    shown, total = _of_logs.page(page_of(asked), instance=instance.pk, **_narrowed(caller, asked))
+    shown, total = _of_logs.page(page_of(asked).rows, instance=instance.pk, **_narrowed(caller, asked))
     addresses = links.handed_of([copy.pk for copy in shown], instance, caller)
     return {
         "RegionId": instance.region_id,
@@ -148,7 +154,7 @@ def describe_cross_region_log_backup_files(caller: Caller, asked: Asked) -> Answ
 
 
 def _log(copy: Any, instance: Instance, addresses: Mapping[int, Handed]) -> dict[str, Any]:
-    handed, at = addresses.get(copy.pk, links.NONE), spelling.second(copy.finished_at)
+    handed, at = addresses.get(copy.pk, links.NONE), copy.finished
     return {
         "CrossLogBackupId": copy.pk,
         "CrossLogBackupSize": copy.stored_bytes or copy.size_bytes,
@@ -156,9 +162,9 @@ def _log(copy: Any, instance: Instance, addresses: Mapping[int, Handed]) -> dict
         "CrossDownloadLink": handed.address,
         "LinkExpiredTime": spelling.second(handed.until),
         "InstanceId": instance.pk,
-        "LogBeginTime": spelling.second(copy.began_at) or at,
+        "LogBeginTime": copy.began or at,
         "LogEndTime": at,
-        "LogFileName": _file_name(copy, instance, "log"),
+        "LogFileName": _file_name(copy, instance, "log", at),
     }
 
 
@@ -171,9 +177,9 @@ def describe_available_recovery_time(caller: Caller, asked: Asked) -> Answer:
         raise faults.no_such_set()
     if copy.state != CopyState.COMPLETED or found.kind == Kind.LOG:
         raise Fault("NoAvailableDisasterRestoreBakset", 400, f"{found} cannot be restored from where it was copied to.")
-    windows.copies_for_set(copy)  # raises Refusal where something it builds on is missing
-    reaches = windows.chain_of(found.instance, copy.destination_store, found.database).window()
-    ends = [one.end for one in reaches if one.start <= found.finished_at <= one.end]
+    chain = windows.chain_of(found.instance, copy.destination_store, found.database)
+    windows.lineage_in(chain, copy)  # raises Refusal where something it builds on is missing
+    ends = [one.end for one in chain.window() if one.start <= found.finished_at <= one.end]
     return {
         "CrossBackupId": copy.pk,
         "RegionId": copy.destination_store.region_id,

@@ -17,11 +17,11 @@ from backups.models.instance import LOG_MINUTES
 from backups.timetable import USUAL_TIME, next_slot
 from console.openapi import faults
 from console.openapi.asking import Asked
-from console.openapi.built_once import Given, built_once
 from console.openapi.callers import Caller
 from console.openapi.faults import Fault
 from console.openapi.operations import spelling
 from console.openapi.operations.table import Answer, operation
+from regions.built_once import Given, built_once
 
 WEEK = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 HOUR = re.compile(r"([01]\d|2[0-3]):([0-5]\d)Z(-([01]\d|2[0-3]):([0-5]\d)Z)?")

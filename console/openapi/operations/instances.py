@@ -11,10 +11,11 @@ from backups.engines import engine_of
 from backups.models import BackupSet, CopyPolicy, Coverage, Instance, Restore, ServerDatabase
 from console.openapi import faults
 from console.openapi.asking import Asked, page_of
-from console.openapi.built_once import Count, Given, among, built_once
 from console.openapi.callers import Caller
 from console.openapi.operations import landing, spelling
+from console.openapi.operations.spelling import Second
 from console.openapi.operations.table import Answer, operation
+from regions.built_once import Count, Given, among, built_once
 
 CLASSIC = "Classic"
 COMING = {
@@ -42,7 +43,9 @@ def _living(**given: Given) -> QuerySet[Any]:
         rows = rows.filter(engine_version__startswith=given["version"])
     if "group" in given:
         rows = rows.filter(group=given["group"])
-    return rows.order_by("name", "pk").values(*OF_INSTANCE, "created_at", total=Count(rows.values("pk")))
+    return rows.order_by("name", "pk").values(
+        *OF_INSTANCE, created=Second("created_at"), total=Count(rows.values("pk"))
+    )
 
 
 OF_INSTANCE = (
@@ -54,7 +57,7 @@ OF_INSTANCE = (
 @operation("DescribeDBInstances")
 def describe_db_instances(caller: Caller, asked: Asked) -> Answer:
     page = page_of(asked, any_size=True)
-    shown, total = _living.page(page, sees=caller.sees, region=asked.text("RegionId"), **_narrowed(asked))
+    shown, total = _living.page(page.rows, sees=caller.sees, region=asked.text("RegionId"), **_narrowed(asked))
     if not shown:
         caller.region(asked.text("RegionId"))  # says so where there is no such region
     return {
@@ -101,7 +104,7 @@ def _facts(instance: Any) -> dict[str, Any]:
 
 
 def _line(instance: Any) -> dict[str, Any]:
-    return _facts(instance) | {"CreateTime": spelling.second(instance.created_at)}
+    return _facts(instance) | {"CreateTime": instance.created}
 
 
 @operation("DescribeDBInstanceAttribute")

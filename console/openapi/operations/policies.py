@@ -12,12 +12,12 @@ from backups.models import Instance
 from backups.policies import Settings
 from console.openapi import faults
 from console.openapi.asking import Asked, page_of
-from console.openapi.built_once import Count, Given, among, built_once
 from console.openapi.callers import Caller
 from console.openapi.faults import Fault
 from console.openapi.operations.instances import in_region, policies_of, policy_facts, policy_of
 from console.openapi.operations.table import Answer, operation
 from console.widgets.instance_lists import backed_up
+from regions.built_once import Count, Given, among, built_once
 
 SWITCHES = {"0": False, "1": True}
 CHANGEABLE = ("BackupEnabled", "LogBackupEnabled", "CrossBackupRegion", "CrossBackupType", "RetentType", "Retention")
@@ -38,7 +38,7 @@ def describe_cross_region_backup_db_instance(caller: Caller, asked: Asked) -> An
     page, wanted = page_of(asked), {"sees": caller.sees, "region": asked.text("RegionId")}
     if code := asked.text("DBInstanceId"):
         wanted["one"] = caller.instance(code).pk
-    shown, total = _listed.page(page, **wanted)
+    shown, total = _listed.page(page.rows, **wanted)
     if not shown:
         caller.region(asked.text("RegionId"))  # says so where there is no such region
     known = policies_of(shown)

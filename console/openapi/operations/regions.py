@@ -9,9 +9,9 @@ from django.db.models import QuerySet
 from backups import policies
 from console.openapi import faults
 from console.openapi.asking import Asked
-from console.openapi.built_once import Given, built_once
 from console.openapi.callers import Caller
 from console.openapi.operations.table import Answer, operation
+from regions.built_once import Given, built_once
 from regions.models import Region
 
 

@@ -8,9 +8,9 @@ from backups import service_role
 from backups.models import Role, ServiceLinkedRole
 from console.openapi import faults
 from console.openapi.asking import Asked
-from console.openapi.built_once import Given, built_once
 from console.openapi.callers import Caller
 from console.openapi.operations.table import Answer, operation
+from regions.built_once import Given, built_once
 
 
 @built_once

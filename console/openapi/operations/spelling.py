@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from django.db.models import Func, TextField
+
 from backups.engines import engine_of
 from backups.models import BackupMethod, BillingMethod, Edition, Family, Kind
 
@@ -24,8 +26,16 @@ def second(at: datetime | None) -> str:
     return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if at else ""
 
 
-def epoch(at: datetime | None) -> int:
-    return int(at.timestamp()) if at else 0
+class Second(Func):
+    """`second` of a column, spelled by PostgreSQL: a page of rows has sixty of them."""
+
+    template = """to_char(%(expressions)s AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
+    output_field = TextField()
+
+
+class Epoch(Func):
+    template = "floor(extract(epoch FROM %(expressions)s))::bigint"
+    output_field = TextField()  # a number that comes as it is
 
 
 # ---- of an instance, or of a row that says of it what is asked for here

@@ -13,15 +13,14 @@ with places for the values. So a query may be built this way or that by which na
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial, update_wrapper
 from typing import Any, NamedTuple
 
 from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import BigIntegerField, BooleanField, Expression, F, Func, IntegerField, QuerySet, Subquery
 from django.db.models.query import get_related_populators
-
-from console.openapi.asking import Page
+from psycopg.sql import quote
 
 
 class Given(Expression):
@@ -46,21 +45,21 @@ class Count(Subquery):
     template = "(SELECT count(*) FROM (%(subquery)s) AS counted)"
     output_field = IntegerField()
 
-
-PART = " LIMIT %s OFFSET %s"
+    def get_db_converters(self, connection: Any) -> list[Any]:
+        return []  # it comes as it is
 
 
 class Built(NamedTuple):
     sql: str
-    places: list[Any]  # constants, and a Given for each value
+    names: list[str]  # of the values, in the order of their places
     convert: Callable[[Any], Iterable[Any]]
     row: Callable[[Any], Any]
 
     def ask(self, values: dict[str, Any], most: int | None = None, behind: int = 0) -> list[Any]:
         """Return the rows, at most so many (None: all) of those behind the first ones."""
-        given = [values[one.name] if type(one) is Given else one for one in self.places]
+        given = [values[name] for name in self.names]
         with connection.cursor() as cursor:
-            cursor.execute(self.sql + PART, [*given, most, behind])
+            cursor.execute(self.sql, [*given, most, behind])
             return [self.row(found) for found in self.convert(cursor.fetchall())]
 
 
@@ -83,12 +82,12 @@ class BuiltOnce:
         """Return the first row, None where there is none."""
         return next(iter(self._built(values).ask(values, 1)), None)
 
-    def page(self, page: Page, **values: Any) -> tuple[list[Any], int]:
-        """Return a page of the rows, and how many there are: the query tells it of each as `total`."""
+    def page(self, part: slice, **values: Any) -> tuple[list[Any], int]:
+        """Return a part of the rows, and how many there are: the query tells it of each as `total`."""
         built = self._built(values)
-        if rows := built.ask(values, page.size, page.rows.start):
+        if rows := built.ask(values, part.stop - part.start, part.start):
             return rows, rows[0].total
-        before = built.ask(values, 1) if page.number > 1 else []
+        before = built.ask(values, 1) if part.start else []
         return [], before[0].total if before else 0
 
     def _built(self, values: dict[str, Any]) -> Built:
@@ -106,8 +105,15 @@ def _build(rows: QuerySet[Any]) -> Built:
     sql, places = compiler.as_sql()
     converters = compiler.get_converters([column for column, *_ in compiler.select])
     convert = partial(compiler.apply_converters, converters=converters) if converters else iter
+    names = [one.name for one in places if isinstance(one, Given)]
     row = _models(compiler) if rows._fields is None else namedtuple("Row", rows._fields)._make
-    return Built(sql, list(places), convert, row)
+    return Built(f"{_with_constants(sql, places)} LIMIT %s OFFSET %s", names, convert, row)
+
+
+def _with_constants(sql: str, places: Sequence[Any]) -> str:
+    """Write what is the same in every call into the statement; only what is given has a place in it."""
+    written = ["%s" if isinstance(one, Given) else quote(one).replace("%", "%%") for one in places]
+    return sql.replace("%%", "%%%%") % tuple(written)
 
 
 def _models(compiler: Any) -> Callable[[Any], Any]:

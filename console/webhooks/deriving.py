@@ -66,10 +66,9 @@ def _alerts(pk: int) -> int:
         if endpoint is None:
             return 0
         at = clock.now()
-        rows = _opened(endpoint, audience_of(endpoint))
-        told_of = endpoint.deliveries.filter(source__startswith="alert:", occurred_at__gte=_from(endpoint))
-        known = set(told_of.values_list("source", flat=True))
-        new = [row for row in rows.iterator(ALERTS_A_STEP) if f"alert:{row.pk}" not in known][:ALERTS_A_STEP]
+        opened = {f"alert:{row.pk}": row for row in _opened(endpoint, audience_of(endpoint)).iterator(ALERTS_A_STEP)}
+        known = set(endpoint.deliveries.filter(source__in=opened).values_list("source", flat=True))
+        new = [row for source, row in opened.items() if source not in known][:ALERTS_A_STEP]
         told = _tell(bodies.of_alerts(endpoint, new, at))
         if len(new) < ALERTS_A_STEP:
             Endpoint.objects.filter(pk=pk).update(looked_at=at)

@@ -30,6 +30,7 @@ from regions.storage.mover import Part
 from regions.stores import store_of
 
 log = logging.getLogger(__name__)
+TRIES_APART = timedelta(seconds=60)
 STUCK = timedelta(minutes=5)
 LONG_OVER = timedelta(days=1)  # no session of a worker that is gone lives so long, and with it no suspension
 Journal = Callable[..., None]
@@ -207,6 +208,7 @@ def settle(row: StorageSnapshot) -> None:
     """See that writes go on, that the snapshot is released and that nothing is left over. Safe to repeat, by anybody;
     raises Refusal or StorageError, and says so in the row."""
     StorageSnapshot.objects.filter(pk=row.pk, recorded_at=None, given_up_at=None).update(given_up_at=clock.now())
+    _write(row, tried_at=clock.now())
     row.refresh_from_db()
     failed: list[Refusal | StorageError] = []
     for is_open, undo in ((row.thawed_at is None, _thaw), (row.released_at is None, _release)):
@@ -263,10 +265,16 @@ def _is_nobodys(at: datetime) -> Q:
     return ~Q(job__state=BackupJob.State.RUNNING, job__fence=F("fence"), job__leased_until__gt=at)
 
 
+def _due(at: datetime) -> QuerySet[StorageSnapshot]:
+    """A server that does not answer takes its time: in between the region's worker has other things to do."""
+    is_time = Q(tried_at=None) | Q(tried_at__lte=at - TRIES_APART)
+    return _open().filter(is_time, _is_nobodys(at))
+
+
 def settle_due(region_id: str) -> int:
     """Settle every attempt of a region that nobody works at any more; return how many were."""
     count = 0
-    for row in _open().filter(_is_nobodys(clock.now()), job__instance__region=region_id):
+    for row in _due(clock.now()).filter(job__instance__region=region_id):
         try:
             settle(row)
             count += 1
@@ -278,7 +286,7 @@ def settle_due(region_id: str) -> int:
 
 
 def regions_to_settle() -> list[str]:
-    rows = _open().order_by().filter(_is_nobodys(clock.now()))
+    rows = _due(clock.now()).order_by()
     return list(rows.values_list("job__instance__region", flat=True).distinct())
 
 

@@ -27,6 +27,7 @@ class Migration(migrations.Migration):
                 ("recorded_at", models.DateTimeField(null=True)),
                 ("given_up_at", models.DateTimeField(null=True)),
                 ("released_at", models.DateTimeField(null=True)),
+                ("tried_at", models.DateTimeField(null=True)),
                 ("error", models.TextField(blank=True)),
                 (
                     "job",

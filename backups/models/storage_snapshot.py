@@ -26,6 +26,7 @@ class StorageSnapshot(models.Model):
     recorded_at = models.DateTimeField(null=True)
     given_up_at = models.DateTimeField(null=True)
     released_at = models.DateTimeField(null=True)
+    tried_at = models.DateTimeField(null=True)  # when it was last seen to that both are undone
     error = models.TextField(blank=True)  # why it is not thawed, or not released, yet
 
     class Meta:

@@ -327,7 +327,7 @@ def test_a_server_that_goes_away_meanwhile_is_asked_again_when_it_is_back(
     row = StorageSnapshot.objects.get()
     assert row.given_up_at and row.thawed_at is None and "Nothing listens" in row.error
     assert not storage.snapshots, "the storage is not held up"
-    StorageSnapshot.objects.update(began_at=clock.now() - timedelta(minutes=10))
+    StorageSnapshot.objects.update(began_at=clock.now() - timedelta(minutes=10), tried_at=None)
     watch.watch()
     assert "its writes wait" in Alert.objects.get(code="snapshot_not_undone").sentence
     server._address = ("127.0.0.1", port)
@@ -345,6 +345,7 @@ def test_of_a_released_instance_a_server_that_is_gone_is_not_asked_for_ever(
     storage.sql.server.die()
     assert snapshots.settle_due(SOURCE) == 0
     Instance.objects.update(released_at=clock.now())
+    StorageSnapshot.objects.update(tried_at=None)
     assert snapshots.settle_due(SOURCE) == 1
 
 
@@ -381,12 +382,14 @@ def test_a_hook_that_does_not_release_is_asked_again_and_an_alert_says_so(
     ask(instance)
     [full] = take_all()
     assert full.method == "snapshot" and storage.snapshots, "the backup is there all the same"
-    StorageSnapshot.objects.update(began_at=clock.now() - timedelta(hours=1))
+    assert snapshots.regions_to_settle() == [], "not at once"
+    StorageSnapshot.objects.update(began_at=clock.now() - timedelta(hours=1), tried_at=None)
     assert snapshots.regions_to_settle() == [SOURCE] and snapshots.settle_due(SOURCE) == 0
     watch.watch()
     alert = Alert.objects.get(code="snapshot_not_undone")
     assert "may still hold the snapshot" in alert.sentence and "busy" in alert.remedy
     settings.SNAPSHOT_HOOK = str(storage.hook)
+    StorageSnapshot.objects.update(tried_at=clock.now() - timedelta(minutes=1))
     assert snapshots.settle_due(SOURCE) == 1 and storage.is_undone
     watch.watch()
     alert.refresh_from_db()

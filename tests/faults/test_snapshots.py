@@ -93,6 +93,7 @@ def test_what_is_recorded_stays_and_the_snapshot_is_released(
     ask(instance)
     killed(window, "take", SOURCE)
     assert BackupSet.objects.count() == 1
+    StorageSnapshot.objects.update(tried_at=None)
     assert snapshots.settle_due(SOURCE) == 1
     assert is_whole(world, storage) and BackupSet.objects.valid().count() == 1
     assert default_backups.claim(SOURCE) is None
@@ -111,6 +112,7 @@ def test_a_server_that_does_not_let_itself_be_told_is_asked_until_it_does(
     assert snapshots.settle_due(SOURCE) == 0
     assert "still holds Orders suspended" in StorageSnapshot.objects.get().error
     account.alters = True
+    StorageSnapshot.objects.update(tried_at=None)
     storage.sql.machine.is_unaware = False
     for session in storage.sql.machine.sessions.copy().values():
         storage.sql.machine.leave(session)

@@ -6,8 +6,8 @@ Cross-region backup has settings of its own (`policies`); neither touches the ot
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import time
 from typing import Any
 
@@ -20,6 +20,7 @@ from backups.models import Arrival, BackupMethod, Event, Instance
 from backups.models.instance import LOG_MINUTES
 from backups.policy_settings import Refusals, enabled_policy
 from backups.timetable import USUAL_TIME
+from regions import clock
 from regions.refusals import Refusal
 
 SHORTEST_DAYS, LONGEST_DAYS = 7, 730
@@ -57,24 +58,36 @@ def version_of(instance: Instance) -> str:
 # ---- changing
 
 
-def apply(instance: Instance, wanted: DefaultSettings, by: By, *, expected: str = "") -> bool:
-    """Make the settings what is wanted, all or nothing; raises Refusals. Returns whether anything changed.
+def apply(instance: Instance, given: Mapping[str, Any], by: By, *, expected: str = "") -> bool:
+    """Change what is given, by the names of DefaultSettings, all or nothing; raises Refusals. Returns whether anything
+    changed. What is not given stays as it is by then, whoever set it.
 
     `expected`: the version a form was filled in from, "" does not ask.
     """
     with transaction.atomic():
         locked = Instance.objects.select_for_update(no_key=True, of=("self",)).get(pk=instance.pk)
+        now = settings_of(locked)
+        wanted = replace(now, **given)
         if refusals := _against_change(locked, wanted, expected):
             raise Refusals(refusals)
-        now = settings_of(locked)
         if now == wanted:
             return False
         changed = {name: value for name, value in vars(wanted).items() if value != getattr(now, name)}
-        anew = {"next_backup_at": None, "next_log_at": None}  # worked out again from the timetable
-        Instance.objects.filter(pk=locked.pk).update(**_columns(changed), **anew)
+        Instance.objects.filter(pk=locked.pk).update(**_columns(changed), **_worked_out_anew(locked, changed))
         said = f"The default backups of {locked.name} were set: {_in_words(now, wanted, changed)}."
         events.record("instance.default_backups", said, by=by, instance=locked, changed=sorted(changed))
         return True
+
+
+def _worked_out_anew(instance: Instance, changed: Collection[str]) -> dict[str, None]:
+    """Forget the moments that a changed timetable gave; one that has come stays, and its backup is asked for."""
+    columns = {"next_backup_at": {"timetable_days", "timetable_time"}, "next_log_at": {"log_every_minutes"}}
+    at = clock.now()
+    return {
+        column: None
+        for column, names in columns.items()
+        if names & set(changed) and not ((due := getattr(instance, column)) and due <= at)
+    }
 
 
 def _columns(changed: dict[str, Any]) -> dict[str, Any]:

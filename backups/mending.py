@@ -67,10 +67,10 @@ def claim(region_id: str) -> Copy | None:
 
 
 def _due(at: datetime) -> QuerySet[Copy]:
-    return _wanted(at).filter(Q(leased_until=None) | Q(leased_until__lt=at), mend_at__lte=at)
+    return owed(at).filter(Q(leased_until=None) | Q(leased_until__lt=at), mend_at__lte=at)
 
 
-def _wanted(at: datetime) -> QuerySet[Copy]:
+def owed(at: datetime) -> QuerySet[Copy]:
     """Return the damaged copies that are owed: their policy goes on, and their date has not come."""
     lasts = Q(expires_at=None) | Q(expires_at__gt=at) | Q(kept_for__in=retention.KEPT_PAST)
     wanted = Copy.objects.filter(lasts, state=CopyState.DAMAGED, deleting_since=None, policy__enabled=True)
@@ -143,7 +143,7 @@ def _commit(copy: Copy, transfers: list[Transfer], stored: ObjectInfo) -> None:
         retention.lock_copies(copy.set.instance_id, copy.destination_store_id)
         replication.require_sound(transfers)
         at = clock.now()
-        mine = _wanted(at).filter(pk=copy.pk, fence=copy.fence).first()
+        mine = owed(at).filter(pk=copy.pk, fence=copy.fence).first()
         if mine is None:
             raise LeaseLost
         _take_their_places(copy, transfers)
@@ -234,8 +234,8 @@ def give_up() -> int:
     Copy.objects.filter(pk__in=lost, state=CopyState.DAMAGED).update(kept_for="")
     states = (*Transfer.UNDER_WAY, Transfer.State.VERIFIED)
     begun = Transfer.objects.filter(replaces__isnull=False, state__in=states, copied_files=None)
-    owed = CopiedFile.objects.filter(transfer=OuterRef("replaces"), copy__in=_wanted(at))
-    stale = begun.exclude(Exists(owed)).values("pk")
+    still = CopiedFile.objects.filter(transfer=OuterRef("replaces"), copy__in=owed(at))
+    stale = begun.exclude(Exists(still)).values("pk")
     return Transfer.objects.filter(pk__in=stale, state__in=states).update(state=Transfer.State.ABANDONED)
 
 
@@ -263,7 +263,7 @@ def why_not(copy: Copy) -> Refusal | None:
             _("Cross-region backup to this region is off, so that nothing is carried there."),
             _("Enable it, or restore from another set."),
         )
-    if not _wanted(at).filter(pk=copy.pk).exists():
+    if not owed(at).filter(pk=copy.pk).exists():
         return Refusal("CopyExpired", _("Its date has passed; it is about to expire."), "")
     if not _is_at_source(copy):
         return Refusal(

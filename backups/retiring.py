@@ -6,14 +6,14 @@ Found ones never do.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from backups import bell, dependents, events, log_chain, presence, windows
+from backups import bell, dependents, events, log_chain, mending, presence, windows
 from backups.engines import engine_of
 from backups.engines.chains import ChainSet
 from backups.events import By
@@ -34,11 +34,8 @@ def retire_due(limit: int = 2000) -> int:
     """Delete default backups Farshore took, past their own retention; never found ones, never one whose copy is owed,
     and not the newest while the instance lives (R-2.4, R-2.5). What a younger log or differential needs stays with it.
     """
-    at = clock.now()
-    owed = Copy.objects.filter(set=OuterRef("pk"), state__in=PENDING)
-    ours = BackupSet.objects.filter(origin="taken", deleted_at=None, weighed_at__isnull=False).exclude(Exists(owed))
-    due = ours.filter(finished_at__lte=at - SHORTEST)
-    count = _retire_asked(due, at)
+    count, at = retire_asked(), clock.now()
+    due = _retirable(at)
     for instance in Instance.objects.filter(Exists(due.filter(instance=OuterRef("pk")))).order_by("pk"):
         past = _past(instance, at)
         for found in due.filter(instance=instance).select_related("instance").order_by("-finished_at", "-pk")[:limit]:
@@ -47,10 +44,23 @@ def retire_due(limit: int = 2000) -> int:
     return count
 
 
-def _retire_asked(due: QuerySet[BackupSet], at: datetime) -> int:
-    """What was to go and has come to be needed since (the sets after it were deleted, say) stays until it is not."""
-    asked = due.filter(deletion_asked_at__isnull=False).select_related("instance").order_by("-finished_at", "-pk")
-    return sum(_retire(found, at) for found in asked if why_kept(found, at) is None)
+def retire_asked() -> int:
+    """Delete what a person asked for. What has come to be needed since stays until it is not."""
+    at = clock.now()
+    asked = _retirable(at).filter(deletion_asked_at__isnull=False).select_related("instance")
+    found = list(asked.order_by("-finished_at", "-pk"))
+    return sum(_retire(one, at) for one in found if why_kept(one, at) is None)
+
+
+def _retirable(at: datetime) -> QuerySet[BackupSet]:
+    """Return what Farshore took, has been kept for the shortest time, and is owed to no copy."""
+    ours = BackupSet.objects.filter(origin="taken", deleted_at=None, weighed_at__isnull=False)
+    return ours.filter(finished_at__lte=at - SHORTEST).exclude(Exists(_owed(at).filter(set=OuterRef("pk"))))
+
+
+def _owed(at: datetime) -> QuerySet[Copy]:
+    """Return the copies that the source is still read for: on their way, or damaged and to be carried again (R-2.5)."""
+    return Copy.objects.filter(Q(state__in=PENDING) | Q(pk__in=mending.owed(at).values("pk")))
 
 
 def forget_log_jobs() -> int:
@@ -81,7 +91,7 @@ def _past_of(instance: Instance, database: str, at: datetime) -> set[int]:
     sets, needed_by = _chain(there, instance)
     own = {one.id: one.finished_at + instance.default_retention_days * DAY for one in sets}
     if newest := _newest(there):
-        own[newest.pk] = dependents.NEVER
+        own[newest] = dependents.NEVER
     dates = dependents.effective(own, needed_by)
     return {pk for pk, date in dates.items() if date <= at}
 
@@ -90,8 +100,8 @@ def _there(instance: Instance, database: str) -> QuerySet[BackupSet]:
     return instance.sets.filter(database=database, deleted_at=None)
 
 
-def _newest(there: QuerySet[BackupSet]) -> BackupSet | None:
-    return there.valid().data().order_by("-finished_at", "-pk").first()
+def _newest(there: QuerySet[BackupSet]) -> int | None:
+    return there.valid().data().order_by("-finished_at", "-pk").values_list("pk", flat=True).first()
 
 
 def _chain(there: QuerySet[BackupSet], instance: Instance) -> tuple[list[ChainSet], dict[int, set[int]]]:
@@ -109,46 +119,59 @@ def ask_to_delete(sets: Sequence[BackupSet], by: By) -> None:
 
     Copies in other regions keep their own dates. The row is the wish; the sweep deletes.
     """
-    at = clock.now()
+    at, going, looked = clock.now(), {one.pk for one in sets}, dict[tuple[int, str], Lying]()
     with transaction.atomic():
-        for found in (
-            BackupSet.objects.select_for_update(of=("self",)).filter(pk__in=[one.pk for one in sets]).order_by("pk")
-        ):
-            if refusal := why_kept(found, at):
+        rows = BackupSet.objects.select_for_update(of=("self",)).select_related("instance")
+        for found in rows.filter(pk__in=going).order_by("pk"):
+            where = (found.instance_id, found.database)
+            looked[where] = lying = looked.get(where) or _lying(found)
+            if refusal := why_kept(found, at, lying, going):
                 raise refusal
             if found.deletion_asked_at is None:
                 BackupSet.objects.filter(pk=found.pk).update(deletion_asked_at=at)
                 said = f"The default backup {found} is to be deleted at its source."
                 events.record("backup.deletion_asked", said, by=by, set=found)
-        bell.ring("retire_default_backups")
+        bell.ring("retire_asked_backups")
 
 
-def why_kept(found: BackupSet, at: datetime) -> Refusal | None:
+class Lying(NamedTuple):
+    """What lies at the source of one database: its newest set, and which sets each is needed by."""
+
+    newest: int | None
+    needed_by: dict[int, set[int]]
+
+
+def _lying(found: BackupSet) -> Lying:
+    there = _there(found.instance, found.database)
+    return Lying(_newest(there), _chain(there, found.instance)[1])
+
+
+def why_kept(found: BackupSet, at: datetime, lying: Lying | None = None, going: Collection[int] = ()) -> Refusal | None:
     """Return why a default backup may not be deleted now, None where a person may (R-2.4, R-2.5).
 
-    The seven days are the shortest that R-2.5 lets a default backup be kept; the vendor's operation asks for them too.
+    The seven days are the shortest that R-2.5 lets a default backup be kept, and R-2.4 those of a released instance;
+    the vendor's operation asks for them too. `going`: the sets that are to be deleted with it.
     """
-    there = _there(found.instance, found.database)
-    if found.deleted_at or not there.filter(pk=found.pk).exists():
+    since = max(found.finished_at, found.instance.released_at or found.finished_at)
+    if found.deleted_at:
         return Refusal("BackupGone", "It has been deleted.", "")
     if found.origin != "taken":
-        return Refusal(
-            "BackupNotOurs", "Farshore never deletes what another's job wrote.", "Delete it where it was written."
-        )
-    if found.finished_at > at - SHORTEST:
-        until = found.finished_at + SHORTEST
+        said = "Farshore never deletes what another's job wrote."
+        return Refusal("BackupNotOurs", said, "Delete it where it was written.")
+    if since > at - SHORTEST:
+        until = since + SHORTEST
         return Refusal("BackupTooYoung", f"It is kept for 7 days, until {until:%Y-%m-%d %H:%M} UTC.", "Ask after that.")
-    if found.weighed_at is None or found.copies.filter(state__in=PENDING).exists():
+    if found.weighed_at is None or _owed(at).filter(set=found).exists():
         return Refusal("CopyOwed", "A copy of it has not arrived yet.", "Wait for the copy, or cancel it.")
     if _is_being_restored(found):
         return Refusal("BackupInUse", "It is being restored.", "Ask when the restore is over.")
-    if not found.instance.released and (newest := _newest(there)) and newest.pk == found.pk:
+    return _needed(found, lying or _lying(found), going)
+
+
+def _needed(found: BackupSet, lying: Lying, going: Collection[int]) -> Refusal | None:
+    if lying.newest == found.pk and not found.instance.released:
         return Refusal("NewestKept", "It is the newest backup of its database at the source.", "Take another first.")
-    return _needed(found, there)
-
-
-def _needed(found: BackupSet, there: QuerySet[BackupSet]) -> Refusal | None:
-    by = len(_chain(there, found.instance)[1].get(found.pk, ()))
+    by = len(lying.needed_by.get(found.pk, set()) - set(going))
     if not by:
         return None
     words = "A later backup needs" if by == 1 else f"{by} later backups need"
@@ -163,7 +186,7 @@ def _retire(found: BackupSet, at: datetime) -> bool:
     with transaction.atomic():
         locked = BackupSet.objects.select_for_update(of=("self",)).get(pk=found.pk)
         is_needed = _standing_on(locked.instance_id, locked.set_guid).exists() or _is_being_restored(locked)
-        if is_needed or locked.copies.filter(state__in=PENDING).exists():
+        if locked.deleted_at or is_needed or _owed(at).filter(set=locked).exists():
             return False
         files = list(locked.files.filter(is_ours=True))
         BackupFile.objects.filter(pk__in=[file.pk for file in files]).update(
@@ -176,9 +199,10 @@ def _retire(found: BackupSet, at: datetime) -> bool:
         log.warning("default backup not retired", extra={"set": found.pk, "reason": error.sentence})
         return False
     with transaction.atomic():
-        BackupSet.objects.filter(pk=found.pk).update(deleted_at=at)
-        events.record("backup.retired", f"The default backup {found} was deleted at its source.", set=found)
-    return True
+        won = BackupSet.objects.filter(pk=found.pk, deleted_at=None).update(deleted_at=at)
+        if won:
+            events.record("backup.retired", f"The default backup {found} was deleted at its source.", set=found)
+    return bool(won)
 
 
 def _is_being_restored(found: BackupSet) -> bool:

@@ -32,6 +32,7 @@ VERSION = 1
 MOST_ANSWER, MOST_COMPLAINT = 1 << 20, 400
 RELEASE_SECONDS = 120.0
 LOOK_SECONDS = 0.2
+END_SECONDS = 5
 PR_SET_PDEATHSIG = 1
 Stop = Callable[[], bool]
 
@@ -127,16 +128,25 @@ def _run(words: dict[str, Any], seconds: float, stop: Stop | None) -> bytes:
         )
     except OSError as error:
         raise _failed(f"it cannot be started ({error.strerror})") from error
-    with process:
-        try:
-            answer, complaint = _heard(process, time.monotonic() + seconds, stop)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # itself, while it is not reaped, and all that it started
+    try:
+        answer, complaint = _heard(process, time.monotonic() + seconds, stop)
+    finally:
+        _end(process)
     if process.returncode:
         said = complaint.decode("utf-8", "replace").strip()
         raise _failed(f"it ended with {process.returncode}{': ' + printable(said) if said else ''}")
     return answer
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Kill it while it is not reaped, and all that it started. One that hangs in the kernel survives that: this worker
+    goes on, and does not wait for it."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for pipe in (process.stdout, process.stderr):
+        pipe.close()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(END_SECONDS)
 
 
 def _as_file(words: dict[str, Any]) -> BinaryIO:

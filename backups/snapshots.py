@@ -17,7 +17,7 @@ from typing import BinaryIO
 from django.conf import settings
 from django.db.models import F, Q, QuerySet
 
-from backups import cleaning, frozen_files, layout, reaching, shares, snapshot_hook
+from backups import cleaning, frozen_files, layout, presence, reaching, shares, snapshot_hook
 from backups.engines import engine_of
 from backups.engines.facts import Attempt, Connection, DatabaseFile, DatabaseOrder, Kind, SharedBackup, TakenSet
 from backups.leases import LeaseLost
@@ -146,7 +146,8 @@ def take(job: BackupJob, where: Connection, storage: Storage, *, journal: Journa
     except BaseException:
         if row.pk:
             # Somebody may have undone it already, before this worker, which was only slow, had the snapshot taken.
-            StorageSnapshot.objects.filter(pk=row.pk, recorded_at=None).update(released_at=None)
+            again = {"released_at": None, "thawed_at": row.thawed_at}  # as far as this worker saw it
+            StorageSnapshot.objects.filter(pk=row.pk, recorded_at=None).update(**again)
             with suppress(Refusal, StorageError):
                 settle(row)
         raise
@@ -237,6 +238,8 @@ def _thaw(row: StorageSnapshot) -> None:
 
 def _release(row: StorageSnapshot) -> None:
     """What is left elsewhere first: as long as the row is open somebody comes back for it."""
+    if not row.job.instance.released:  # then the share may be gone for good
+        shares.require_mounted(row.job.instance)
     shares.remove_file(row.job.instance, row.metadata)
     if row.recorded_at is None and row.key:
         _clean(row)
@@ -248,6 +251,7 @@ def _release(row: StorageSnapshot) -> None:
 def _clean(row: StorageSnapshot) -> None:
     store = store_of(row.job.instance.region_id)
     storage = store.open()
+    presence.require_ours(store, storage)  # another place would say politely that nothing is left there
     for key in layout.keys_of_attempt(row.key):
         if not BackupFile.objects.filter(key=key).exists():
             cleaning.remove_attempt(storage, key)

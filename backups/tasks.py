@@ -177,6 +177,11 @@ def retire_default_backups() -> None:
 
 
 @shared_task
+def retire_asked_backups() -> None:
+    retiring.retire_asked()
+
+
+@shared_task
 def keep_windows() -> None:
     windows.rebuild_missing()
 

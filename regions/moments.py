@@ -26,5 +26,5 @@ class MomentLoader(BaseTzLoader):
 
 def use(connection: Any, **_: Any) -> None:
     """Read moments this way on a connection that was opened now."""
-    if connection.vendor == "postgresql" and connection.timezone == UTC:
+    if connection.timezone == UTC:
         connection.connection.adapters.register_loader("timestamptz", MomentLoader)

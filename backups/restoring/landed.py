@@ -21,7 +21,7 @@ from django.db import transaction
 from backups import landing_servers, landing_shares, reaching, server_scripts
 from backups.engines.facts import Connection, Kind, LandedDatabase, LandedRequest, LandedSet
 from backups.leases import LeaseLost
-from backups.models import BackupMethod, Instance, LandingServer, Restore
+from backups.models import Instance, LandingServer, Restore
 from backups.restoring import pins
 from backups.restoring.attempts import FREE, Attempt
 from backups.restoring.reading import pieces_of
@@ -122,8 +122,6 @@ class Landed(Attempt):
     def _remove_files(self) -> None:
         """Remove the files that a database restored from a snapshot lived in, unless one, renamed perhaps, does."""
         restore = self.restore
-        if restore.set.method != BackupMethod.SNAPSHOT:
-            return
         for fence in range(1, restore.fence + 1):
             folder = landing_shares.files_folder_of(self._folder(fence))
             landing_shares.remove_unless(folder, partial(self._lives_in, marker_of(restore, fence)))

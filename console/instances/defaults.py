@@ -12,7 +12,6 @@ from django.utils.translation import gettext_lazy as _
 from django.views import View
 
 from backups import access, default_settings
-from backups.default_settings import DefaultSettings
 from backups.engines import engine_of
 from backups.models import Arrival, BackupMethod, Instance, Role
 from backups.policies import Refusals
@@ -44,8 +43,8 @@ class DefaultsForm(forms.Form):
     expected = forms.CharField(required=False, widget=forms.HiddenInput)
 
     def __init__(self, instance: Instance, *args: Any, **kwargs: Any) -> None:
-        self.now = default_settings.settings_of(instance)
-        kwargs.setdefault("initial", vars(self.now) | {"expected": default_settings.version_of(instance)})
+        now = default_settings.settings_of(instance)
+        kwargs.setdefault("initial", vars(now) | {"expected": default_settings.version_of(instance)})
         super().__init__(*args, label_suffix="", **kwargs)
         able, is_taken = engine_of(instance.engine).capabilities, instance.arrival == Arrival.TAKEN
         self.fields["backup_method"].choices = choices_of(BackupMethod)
@@ -60,12 +59,13 @@ class DefaultsForm(forms.Form):
             if not is_asked:
                 del self.fields[name]
 
-    def wanted(self) -> DefaultSettings:
+    def wanted(self) -> dict[str, Any]:
+        """Return what was asked for; of what was not, nothing is said."""
         said = {name: value for name, value in self.cleaned_data.items() if name != "expected"}
         said["timetable_days"] = tuple(sorted(said["timetable_days"]))
         if "full_every_days" in said:
             said["full_every_days"] = said["full_every_days"] or 1
-        return DefaultSettings(**vars(self.now) | said)
+        return said
 
 
 class Dialog(View):

@@ -52,7 +52,8 @@ class Asked:
         if name not in self.given:
             return None
         said = self.given[name]
-        if not (said.isascii() and said.removeprefix("-").isdecimal()) or abs(int(said[:20])) > LARGEST:
+        is_whole = len(said) <= 20 and said.isascii() and said.removeprefix("-").isdecimal()
+        if not is_whole or abs(int(said)) > LARGEST:
             raise bad_format(name, "it is a whole number")
         return int(said)
 

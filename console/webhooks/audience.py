@@ -1,5 +1,7 @@
-"""Of what an endpoint may be told now: what its owner may see, and no more. Asked when a happening is found, and again
-right before it is sent."""
+"""Of what an endpoint may be told now: what its owner does more with than look, and no more.
+
+Asked when a happening is found, and again right before it is sent.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,8 @@ from django.db.models import Q
 from backups import access
 from backups.models import Role
 from console.webhooks.models import Delivery, Endpoint, Kind
+
+MAKERS = (Role.OPERATOR, Role.SECURITY, Role.BILLING)  # who only looks, sends nothing out
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Audience:
 
 def audience_of(endpoint: Endpoint) -> Audience:
     owner = endpoint.user
-    seen = set(access.groups_for(owner).values_list("pk", flat=True))
+    seen = set(access.groups_for(owner, *MAKERS).values_list("pk", flat=True))
     billed = set(access.groups_for(owner, Role.BILLING).values_list("pk", flat=True))
     if endpoint.is_limited:
         chosen = set(endpoint.groups.values_list("pk", flat=True))

@@ -74,7 +74,8 @@ class _Run:
             while self.underway:
                 self._settle_some()
         finally:
-            self.hands.shutdown(wait=False)  # a thread that still waits for a name ends by itself, unheard
+            # A thread that still waits for a name ends by itself, unheard.
+            self.hands.shutdown(wait=False, cancel_futures=True)
         return self.made
 
     def _begin(self, pk: int) -> None:
@@ -85,7 +86,7 @@ class _Run:
         try:
             prepared = prepare(claim)
         except Refusal as refusal:  # its secret cannot be opened: nothing to send, and somebody has to know
-            settle(claim, Outcome(None, refusal.sentence, 0))
+            _settled(claim, Outcome(None, refusal.sentence, 0))
             return
         future = self.hands.submit(posting.post, *prepared)
         self.underway[future] = claim, time.monotonic() + WAIT_SECONDS
@@ -95,9 +96,25 @@ class _Run:
         at = time.monotonic()
         for future in [one for one, (_, until) in self.underway.items() if one in done or at > until]:
             claim, _ = self.underway.pop(future)
-            outcome = future.result() if future in done else Outcome(None, "It did not answer in time.", 0)
-            if settle(claim, outcome) and outcome.is_taken:
+            outcome = _outcome_of(future) if future in done else Outcome(None, "It did not answer in time.", 0)
+            if _settled(claim, outcome) and outcome.is_taken:
                 self._begin(claim.delivery.endpoint_id)
+
+
+def _outcome_of(future: Future[Outcome]) -> Outcome:
+    """One receiver's surprise is a failure of its own, and nobody else's."""
+    if error := future.exception():
+        log.error("webhook not sent", exc_info=error)
+        return Outcome(None, "It could not be sent.", 0)
+    return future.result()
+
+
+def _settled(claim: Claim, outcome: Outcome) -> bool:
+    try:
+        return settle(claim, outcome)
+    except Exception:  # with its traceback; its lease runs out, and the others in flight are still written down
+        log.exception("webhook not settled", extra={"message": claim.delivery.message_id})
+        return False
 
 
 @contextmanager
@@ -175,6 +192,7 @@ def settle(claim: Claim, outcome: Outcome) -> bool:
     at = clock.now()
     told = {"status": outcome.status, "error": outcome.error, "milliseconds": outcome.milliseconds, "ended_at": at}
     with transaction.atomic():
+        endpoints.lock(claim.delivery.endpoint_id)
         Attempt.objects.filter(pk=claim.attempt.pk, ended_at=None).update(**told)
         mine = Delivery.objects.filter(pk=claim.delivery.pk, fence=claim.delivery.fence, state=State.WAITING)
         last = {"leased_until": None, "last_status": outcome.status, "last_error": outcome.error}
@@ -210,12 +228,16 @@ def _despair(endpoint_pk: int, outcome: Outcome, at: datetime) -> None:
     endpoint = Endpoint.objects.select_related("user").get(pk=endpoint_pk)
     host = posting.host_of(endpoint.url)
     if outcome.status == GONE:
-        endpoints.disable_by_itself(endpoint, f"{host} answered 410: it is gone for good.")
+        _give_up(endpoint, f"{host} answered 410: it is gone for good.")
     elif endpoint.failing_since and at - endpoint.failing_since >= GIVEN_UP_AFTER:
-        why = f"{host} has taken nothing since {endpoint.failing_since:%Y-%m-%d %H:%M} UTC. {outcome.error}"
-        with transaction.atomic():
-            if endpoints.disable_by_itself(endpoint, why):
-                said = f"The webhook {endpoint.name} of {endpoint.user} was disabled: {why}"
-                remedy = "When it answers again, enable it on the page of webhooks; or remove it there."
-                alerts.open_alert(endpoints.FAILING, endpoints.subject_of(endpoint), said, remedy=remedy)
+        since = f"{endpoint.failing_since:%Y-%m-%d %H:%M}"
+        _give_up(endpoint, f"{host} has taken nothing since {since} UTC. {outcome.error}")
     log.info("webhook not taken", extra={"webhook": endpoint.code, "host": host, "reason": outcome.error})
+
+
+def _give_up(endpoint: Endpoint, why: str) -> None:
+    with transaction.atomic():
+        if endpoints.disable_by_itself(endpoint, why):
+            said = f"The webhook {endpoint.name} of {endpoint.user} was disabled: {why}"
+            remedy = "When it answers again, enable it on the page of webhooks; or remove it there."
+            alerts.open_alert(endpoints.FAILING, endpoints.subject_of(endpoint), said, remedy=remedy)

@@ -13,9 +13,9 @@ from django.http import Http404
 
 from backups import access, alerts, events, seals
 from backups.events import FARSHORE, By
-from backups.models import ResourceGroup, Role
+from backups.models import ResourceGroup
 from console.webhooks import bodies, posting, signing
-from console.webhooks.audience import visible_to
+from console.webhooks.audience import MAKERS, visible_to
 from console.webhooks.models import CHOSEN, Delivery, Endpoint, Kind
 from regions import clock, secrets
 from regions.refusals import Refusal
@@ -23,7 +23,6 @@ from regions.refusals import Refusal
 MOST = 20  # of one person
 FORMER_KEPT = timedelta(hours=24)
 FAILING = "webhook_failing"
-MAKERS = (Role.OPERATOR, Role.SECURITY, Role.BILLING)  # who only looks, sends nothing out
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,9 @@ def change(endpoint: Endpoint, wish: Wish, by: By) -> None:
     url = _checked(endpoint.user, wish)
     with transaction.atomic():
         locked = _locked(endpoint)
+        if locked.is_limited and wish.groups is None:
+            said = "It hears of some resource groups only, and none of them is ticked."
+            raise Refusal("GroupsMissing", said, "Tick those it is to hear of; for all of them add another.", "groups")
         locked.name, locked.url, locked.kinds = wish.name.strip(), url, _ordered(wish.kinds)
         locked.is_limited = wish.groups is not None
         locked.save(update_fields=["name", "url", "kinds", "is_limited"])
@@ -135,6 +137,7 @@ def disable_by_itself(endpoint: Endpoint, why: str) -> bool:
 
 def _disable(endpoint: Endpoint, by: By, why: str) -> bool:
     with transaction.atomic():
+        lock(endpoint.pk)
         at = clock.now()
         enabled = Endpoint.objects.enabled().filter(pk=endpoint.pk)
         if not enabled.update(disabled_at=at, disabled_by=by.user, disabled_why=why):
@@ -194,8 +197,8 @@ def _drop_waiting(endpoint: Endpoint, at: datetime, why: str) -> None:
 
 def send_test(endpoint: Endpoint, by: By) -> Delivery:
     """Send a test at the next sweep; raises Refusal."""
-    _require_enabled(endpoint)
     with transaction.atomic():
+        _require_enabled(_locked(endpoint))
         delivery = bodies.ping(endpoint, clock.now(), by.name)
         delivery.save()
         Endpoint.objects.filter(pk=endpoint.pk).update(paused_until=None)
@@ -206,8 +209,8 @@ def send_test(endpoint: Endpoint, by: By) -> Delivery:
 def send_again(delivery: Delivery, by: By) -> None:
     """Send it once more under the same message ID, whatever became of it; raises Refusal."""
     endpoint = delivery.endpoint
-    _require_enabled(endpoint)
     with transaction.atomic():
+        _require_enabled(_locked(endpoint))
         at = clock.now()
         over = Delivery.objects.filter(pk=delivery.pk).exclude(state=Delivery.State.WAITING)
         again = {"state": Delivery.State.WAITING, "why": "", "due_at": at, "attempts": 0, "ended_at": None}
@@ -246,6 +249,11 @@ def _require_maker(owner: Any) -> None:
         )
 
 
+def lock(pk: int) -> None:
+    """Whoever changes deliveries of an endpoint, and the endpoint, locks it first; so nobody waits for each other."""
+    list(Endpoint.objects.select_for_update(no_key=True).filter(pk=pk).values_list("pk"))
+
+
 def _locked(endpoint: Endpoint) -> Endpoint:
     kept = Endpoint.objects.kept().select_for_update(no_key=True, of=("self",)).select_related("user")
     found = kept.filter(pk=endpoint.pk).first()
@@ -259,7 +267,7 @@ def _checked(owner: Any, wish: Wish) -> str:
     _require_maker(owner)
     if not wish.kinds or not set(wish.kinds) <= set(CHOSEN):
         raise Refusal("InvalidKinds", "A webhook hears of something.", "Choose among what can happen.", "kinds")
-    mine = set(access.groups_for(owner).values_list("pk", flat=True))
+    mine = set(access.groups_for(owner, *MAKERS).values_list("pk", flat=True))
     if wish.groups is not None and any(group.pk not in mine for group in wish.groups):
         raise Refusal("NotTheirGroup", f"{owner} does not belong to that resource group.", "Choose another.", "groups")
     return posting.checked(wish.url)

@@ -7,6 +7,7 @@ from django.db.models import Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from backups import access
+from console.webhooks.audience import MAKERS
 from console.webhooks.endpoints import Wish
 from console.webhooks.models import Delivery, Endpoint, Kind
 from console.widgets.listing import Filter
@@ -57,7 +58,7 @@ class EndpointForm(forms.Form):
 
     def __init__(self, owner: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, label_suffix="", **kwargs)
-        self.fields["groups"].queryset = access.groups_for(owner)
+        self.fields["groups"].queryset = access.groups_for(owner, *MAKERS)
 
     @property
     def wish(self) -> Wish:

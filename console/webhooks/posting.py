@@ -74,7 +74,7 @@ def post(url: str, headers: Mapping[str, str], body: bytes) -> Outcome:
         status, error = _status(url, headers, body, began), ""
     except Refusal as refusal:
         status, error = None, refusal.sentence
-    except (OSError, http.client.HTTPException, UnicodeError) as problem:
+    except (OSError, http.client.HTTPException, ValueError) as problem:
         took_too_long = time.monotonic() - began >= TOTAL_SECONDS
         status, error = None, "It did not answer in time." if took_too_long else _in_words(problem)
     if status is not None and not 200 <= status < 300:
@@ -89,6 +89,9 @@ def _status(url: str, headers: Mapping[str, str], body: bytes, began: float) -> 
     if is_secure:
         trusted = _trust(os.environ.get("SSL_CERT_FILE", ""))
         sock = trusted.wrap_socket(sock, server_hostname=parts.hostname, do_handshake_on_connect=False)
+    if time.monotonic() >= began + TOTAL_SECONDS:  # the name took its time: by now it counts as not answered
+        sock.close()
+        raise TimeoutError
     client = http.client.HTTPSConnection if is_secure else http.client.HTTPConnection
     connection = client(parts.hostname or "", _port(parts))
     connection.auto_open, connection.sock = False, sock
@@ -98,8 +101,9 @@ def _status(url: str, headers: Mapping[str, str], body: bytes, began: float) -> 
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("POST", target, body, dict(headers))
         response = connection.getresponse()
-        with suppress(OSError, http.client.HTTPException):
-            response.read(ANSWER_BYTES)  # so that it need not see its answer cut off
+        with suppress(OSError, http.client.HTTPException, ValueError):
+            if not response.chunked:  # whose sizes nobody can trust
+                response.read(ANSWER_BYTES)  # so that it need not see its answer cut off
         return response.status
 
 

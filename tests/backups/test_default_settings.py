@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, time, timedelta
 from typing import Any
 
@@ -27,7 +26,7 @@ def sql(world: World, time_machine: TimeMachine) -> Instance:
 
 
 def change(world: World, instance: Instance, **wanted: Any) -> bool:
-    return default_settings.apply(instance, replace(settings_of(instance), **wanted), world.by)
+    return default_settings.apply(instance, wanted, world.by)
 
 
 # ---- setting
@@ -119,13 +118,33 @@ def test_logs_do_not_cease_while_they_are_copied(world: World, sql: Instance) ->
 
 def test_of_two_who_edit_at_once_the_second_is_told_what_changed(world: World, sql: Instance) -> None:
     """I14, R-14.5."""
-    seen, now = default_settings.version_of(sql), settings_of(sql)
-    default_settings.apply(sql, replace(now, default_retention_days=30), world.by, expected=seen)
+    seen = default_settings.version_of(sql)
+    default_settings.apply(sql, {"default_retention_days": 30}, world.by, expected=seen)
     with pytest.raises(Refusals) as refused:
-        default_settings.apply(sql, replace(now, default_retention_days=9), world.by, expected=seen)
+        default_settings.apply(sql, {"default_retention_days": 9}, world.by, expected=seen)
     assert "days kept 7 → 30" in str(refused.value)
     sql.refresh_from_db()
     assert sql.default_retention_days == 30
+
+
+def test_what_is_not_given_stays_as_somebody_set_it_meanwhile(world: World, sql: Instance) -> None:
+    """I14: the second call read the row before the first one was done."""
+    stale = Instance.objects.get(pk=sql.pk)
+    change(world, sql, default_retention_days=30)
+    default_settings.apply(stale, {"timetable_time": time(4, 30)}, world.by)
+    sql.refresh_from_db()
+    assert (sql.default_retention_days, sql.timetable_time) == (30, time(4, 30))
+
+
+def test_a_backup_whose_hour_has_come_is_asked_for_whatever_is_set(
+    world: World, sql: Instance, time_machine: TimeMachine
+) -> None:
+    default_backups.ask_by_timetable()
+    sql.refresh_from_db()
+    time_machine.forward(seconds=(sql.next_backup_at - time_machine.at).total_seconds() + 3600)
+    change(world, sql, default_retention_days=30, timetable_time=time(23, 0))
+    sql.refresh_from_db()
+    assert sql.next_backup_at <= time_machine.at, "it is due, and stays due"
 
 
 def test_a_released_instance_is_not_set(world: World, sql: Instance) -> None:
@@ -218,6 +237,45 @@ def test_one_whose_copy_is_owed_stays(world: World, sql: Instance, time_machine:
     retiring.ask_to_delete([owed], world.by)
     assert retiring.retire_due() == 1
     assert owed.copies.get().state == CopyState.COMPLETED, "copies keep their own dates"
+
+
+def test_one_whose_copy_is_damaged_stays_until_it_was_carried_again(
+    world: World, sql: Instance, time_machine: TimeMachine
+) -> None:
+    """R-2.5, I6: the only sound bytes are those at the source."""
+    world.enable(sql, days=30)
+    old = took(world, sql, time_machine.at)
+    BackupSet.objects.filter(pk=old.pk).update(weighed_at=None)
+    planning.weigh_due()
+    world.carry()
+    time_machine.forward(days=8)
+    took(world, sql, time_machine.at)
+    old.copies.update(state=CopyState.DAMAGED)
+    assert refused_code(world, old) == "CopyOwed"
+    assert retiring.retire_due() == 0 and file_of(world, old).exists(), "by its date neither"
+    old.copies.update(state=CopyState.COMPLETED)
+    assert retiring.retire_due() == 1
+
+
+def test_a_released_instances_backups_stay_their_seven_days(
+    world: World, sql: Instance, kept_long: list[BackupSet], time_machine: TimeMachine
+) -> None:
+    """R-2.4."""
+    retiring.ask_to_delete([kept_long[1]], world.by)
+    Instance.objects.filter(pk=sql.pk).update(released_at=time_machine.at)
+    kept_long[0].instance.refresh_from_db()
+    assert refused_code(world, kept_long[0]) == "BackupTooYoung"
+    assert retiring.retire_due() == 0, "also what was asked for before"
+    time_machine.forward(days=7, seconds=1)
+    assert retiring.retire_due() == 5
+
+
+def test_several_that_need_each_other_go_together(
+    world: World, sql: Instance, kept_long: list[BackupSet], time_machine: TimeMachine
+) -> None:
+    on_it = took(world, sql, time_machine.at - 29 * DAY, base=kept_long[0])
+    retiring.ask_to_delete([kept_long[0], on_it], world.by)
+    assert retiring.retire_asked() + retiring.retire_asked() == 2
 
 
 def test_what_came_to_be_needed_after_it_was_asked_for_stays(

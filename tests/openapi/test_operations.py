@@ -147,6 +147,11 @@ def test_regions_and_where_copies_may_go(ask: Ask, fleet: Fleet) -> None:
     assert ask("DescribeAvailableCrossRegion", {"RegionId": "mars"})["Code"] == "InvalidRegion.Format"
 
 
+@pytest.mark.parametrize("said", ["0" * 5000, "0" * 20 + "9" * 30, "-", "１", "9" * 20])
+def test_a_number_that_is_none_is_refused(ask: Ask, fleet: Fleet, said: str) -> None:
+    assert ask("DescribeDBInstances", {"RegionId": SOURCE, "PageNumber": said})["Code"] == "InvalidParameters.Format"
+
+
 def test_instances_are_listed_by_region_page_and_words(ask: Ask, fleet: Fleet) -> None:
     for n in range(3):
         fleet.instance(f"orders-{n}")

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from django.core.management import call_command
 from django.db import connection, transaction
 
 from backups import alerts, events, seals
-from backups.models import Alert, Event, Instance
+from backups.models import Alert, Event, Instance, Membership, Role
 from console.webhooks import delivering, deriving, endpoints, posting, signing, tidying
 from console.webhooks.models import Attempt, Delivery, Endpoint
 from regions import clock
@@ -255,6 +257,57 @@ def test_what_is_no_http_and_what_is_not_there_is_said_in_words(
         "What it answered is not HTTP.",
         "Nothing answers there.",
     }
+
+
+def _nonsense(size: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + size + b"\r\n" + b"x" * 9000)
+
+    return answer
+
+
+@pytest.mark.parametrize("size", [b"-5", b"-1", b"zz"])
+def test_an_answer_that_lies_about_its_length_harms_nobody(
+    world: World, orders: Instance, make: Make, receiver: Receiver, size: bytes
+) -> None:
+    """http.client raises a plain ValueError for a chunk of -5 bytes, and reads without end for one of -1."""
+    receiver.answers = [_nonsense(size)]
+    make(world.user)
+    happen(orders)
+    sweep()
+    assert Delivery.objects.get().state == "delivered", "it said 200"
+
+
+def test_what_goes_wrong_with_one_is_written_down_and_the_others_go_out(
+    world: World, orders: Instance, make: Make, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        make(world.user)
+    happen(orders)
+    real, calls = posting.post, []
+
+    def post(*given: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 1:
+            raise RuntimeError("planted")
+        return real(*given)
+
+    monkeypatch.setattr(posting, "post", post)
+    sweep()
+    assert sorted(Delivery.objects.values_list("state", flat=True)) == ["delivered", "waiting"]
+    assert Delivery.objects.get(state="waiting").last_error == "It could not be sent."
+
+
+def test_who_only_looks_by_now_sends_nothing_out(
+    world: World, orders: Instance, make: Make, receiver: Receiver
+) -> None:
+    owner = User.objects.create_user("op")
+    mine = Membership.objects.create(user=owner, group=world.group, role=Role.OPERATOR)
+    make(owner)
+    Membership.objects.filter(pk=mine.pk).update(role=Role.VIEWER)
+    happen(orders)
+    sweep()
+    assert receiver.messages == []
 
 
 def test_gone_for_good_disables_it_and_what_waits_is_dropped(

@@ -154,6 +154,21 @@ def test_it_is_changed_disabled_enabled_given_a_new_secret_and_removed(
     assert said == ["created", "changed", "rotated", "disabled", "enabled", "removed"]
 
 
+def test_one_that_hears_of_some_groups_does_not_come_to_hear_of_all_by_the_way(
+    desk: Client, fleet: Fleet, make: Make, receiver: Receiver
+) -> None:
+    """Its owner lost the group: no box is ticked any more, and an empty choice would mean all of them."""
+    lost = ResourceGroup.objects.create(name="Lost")
+    Membership.objects.create(user=fleet.user, group=lost, role=Role.OPERATOR)
+    endpoint = make(fleet.user, groups=[lost]).endpoint
+    Membership.objects.filter(group=lost).delete()
+    said = {"name": "other", "url": receiver.url, "kinds": ["copy.late"]}
+    answer = desk.post(f"/webhooks/{endpoint.code}/settings/", said)
+    assert "none of them is ticked" in answer.content.decode()
+    endpoint.refresh_from_db()
+    assert endpoint.is_limited and endpoint.name == "pager"
+
+
 def test_the_log_says_what_was_sent_and_every_attempt(desk: Client, told: Endpoint, receiver: Receiver) -> None:
     page = shown(desk, at("page", told))
     assert "It answered 500. Next attempt" in page and "Delivered" in page and "nothing was taken since" in page

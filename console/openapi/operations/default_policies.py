@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from datetime import time
 from typing import Any
 
 from django.db.models import Exists, OuterRef, QuerySet
 
 from backups import default_settings
-from backups.default_settings import DefaultSettings
 from backups.engines import engine_of
 from backups.models import BackupMethod, BackupSet, Instance, Kind, LogStream
 from backups.models.instance import LOG_MINUTES
@@ -76,9 +74,8 @@ def modify_backup_policy(caller: Caller, asked: Asked) -> Answer:
     given = _given(instance, asked)
     if not given:
         raise Fault("ParameterLeastAssociate", 400, "At least one of the settings of default backups is needed.")
-    wanted = replace(default_settings.settings_of(instance), **given)
-    _require_one_retention(asked, wanted)
-    default_settings.apply(instance, wanted, caller.by)
+    _require_one_retention(asked, given.get("default_retention_days", instance.default_retention_days))
+    default_settings.apply(instance, given, caller.by)
     instance.refresh_from_db()
     return {
         "DBInstanceID": instance.code,
@@ -147,9 +144,7 @@ def _log_every(instance: Instance, asked: Asked) -> int | None:
     return frequency or instance.log_every_minutes or LOG_MINUTES[-1]
 
 
-def _require_one_retention(asked: Asked, wanted: DefaultSettings) -> None:
+def _require_one_retention(asked: Asked, days: int) -> None:
     said = asked.number("LogBackupRetentionPeriod")
-    if said is not None and said != wanted.default_retention_days:
-        raise faults.bad_format(
-            "LogBackupRetentionPeriod", f"logs are kept as long as the data, {wanted.default_retention_days} days"
-        )
+    if said is not None and said != days:
+        raise faults.bad_format("LogBackupRetentionPeriod", f"logs are kept as long as the data, {days} days")

@@ -250,7 +250,10 @@ def test_who_loses_the_group_or_leaves_hears_nothing_more_not_even_what_waits(
     receiver.answers = [200]
     world.arrived(orders)
     Endpoint.objects.update(paused_until=None)
-    assert sweep() == 1, "a viewer may see it again"
+    assert sweep() == 0, "who only looks sends nothing out"
+    Membership.objects.filter(user=mei).update(role=Role.OPERATOR)
+    world.arrived(orders)
+    assert sweep() == 1, "an operator hears of it again"
 
 
 def test_an_endpoint_hears_of_nothing_before_it_was_made_nor_while_it_was_off(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -12,10 +11,9 @@ from django import forms
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
+from django.urls import reverse_lazy
 from django.utils.formats import date_format
 from django.utils.translation import gettext, ngettext, pgettext
-from django.views import View
 
 from backups import access
 from backups.models import ResourceGroup, Role
@@ -26,10 +24,9 @@ from console.budgets.forms import AddForm, BudgetForm, said_by
 from console.budgets.money import bar, said
 from console.budgets.tables import BudgetTable, MonthTable, Row, scope_of
 from console.widgets.acting import acting
-from console.widgets.dialogs import done, render_dialog
+from console.widgets.asking import Dialog
 from console.widgets.listing import ListView
 from regions import clock
-from regions.refusals import Refusal
 
 NAMES_SHOWN = 3
 USUAL = {"percents": "80, 100", "on_forecast": True, "is_enabled": True}
@@ -153,59 +150,29 @@ def _unknown(seen: Forecast) -> list[str]:
 # ---- dialogs
 
 
-class Dialog(View, ABC):
+class BudgetDialog(Dialog):
     """A budget's dialog; who does not answer for its costs is refused."""
 
     template = "budgets/_dialog.html"
-    request: HttpRequest
+    back = reverse_lazy("budgets:page")
 
-    @abstractmethod
-    def form(self, *said: Any) -> forms.Form:
-        """Return what is asked, filled in with what was said."""
-
-    @abstractmethod
-    def do(self, form: Any) -> str:
-        """Do what the form says; returns the sentence to show. Raises Refusal."""
-
-    def context(self) -> dict[str, Any]:
-        return {"address": self.request.path}
-
-    def get(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
-        return self._show(self.form())
-
-    def post(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
-        form = self.form(request.POST)
-        if not form.is_valid():
-            return self._show(form)
-        try:
-            sentence = self.do(form)
-        except Refusal as refusal:
-            form.add_error(refusal.field if refusal.field in form.fields else None, str(refusal))
-            return self._show(form)
-        return done(request, sentence, back=reverse("budgets:page"))
-
-    def _show(self, form: forms.Form) -> HttpResponse:
-        shown = {"form": form} | self.context()
-        return render_dialog(self.request, self.template, shown, back=reverse("budgets:page"))
-
-
-class Add(Dialog):
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().setup(request, *args, **kwargs)
         _require_right(request)
 
+
+class Add(BudgetDialog):
     def form(self, *said: Any) -> BudgetForm:
         return AddForm(self.request.user, *said, initial=USUAL)
 
-    def do(self, form: BudgetForm) -> str:
+    def do(self, form: BudgetForm) -> HttpResponse:
         made = budgets.create(form.cleaned_data["group"], form.wish, acting(self.request))
-        return gettext("Added: the budget of %(name)s.") % {"name": scope_of(made)}
+        return self.done(gettext("Added: the budget of %(name)s.") % {"name": scope_of(made)})
 
 
-class OfBudget(Dialog):
+class OfBudget(BudgetDialog):
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().setup(request, *args, **kwargs)
-        _require_right(request)
         self.budget: Budget = budgets.budget_for(request.user, kwargs["pk"])
 
     def context(self) -> dict[str, Any]:
@@ -216,21 +183,18 @@ class Change(OfBudget):
     def form(self, *said: Any) -> BudgetForm:
         return BudgetForm(*said, initial=said_by(self.budget))
 
-    def do(self, form: BudgetForm) -> str:
+    def do(self, form: BudgetForm) -> HttpResponse:
         budgets.change(self.budget, form.wish, acting(self.request))
-        return gettext("Saved: the budget of %(name)s.") % {"name": scope_of(self.budget)}
+        return self.done(gettext("Saved: the budget of %(name)s.") % {"name": scope_of(self.budget)})
 
 
 class Remove(OfBudget):
     template = "budgets/_remove_dialog.html"
 
-    def form(self, *said: Any) -> forms.Form:
-        return forms.Form(*said)  # there is nothing to say but OK
-
-    def do(self, form: forms.Form) -> str:
+    def do(self, form: forms.Form) -> HttpResponse:
         named = {"name": scope_of(self.budget)}
         budgets.remove(self.budget, acting(self.request))
-        return gettext("Removed: the budget of %(name)s.") % named
+        return self.done(gettext("Removed: the budget of %(name)s.") % named)
 
 
 def _require_right(request: HttpRequest) -> None:

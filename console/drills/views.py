@@ -19,6 +19,7 @@ from backups import access, drills
 from backups.models import Instance, Role
 from console.drills.forms import NowForm, QueryForm, TimetableForm
 from console.widgets.acting import acting
+from console.widgets.asking import put_beside
 from console.widgets.dialogs import done, render_dialog
 from console.widgets.labels import translated
 from console.widgets.proven import drill_badge, stages_of
@@ -73,7 +74,7 @@ class OfInstance(View, ABC):
         try:
             sentence = self.do(request, instance, form.cleaned_data)
         except Refusal as refusal:
-            form.add_error(refusal.field if refusal.field in form.fields else None, str(refusal))
+            put_beside(form, [refusal])
             return self._show(request, instance, form)
         return done(request, sentence, back=_tab_of(instance))
 

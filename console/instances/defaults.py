@@ -17,6 +17,7 @@ from backups.models import Arrival, BackupMethod, Instance, Role
 from backups.policies import Refusals
 from console.instances.forms import InstanceForm
 from console.widgets.acting import acting
+from console.widgets.asking import put_beside
 from console.widgets.dialogs import done, render_dialog
 from console.widgets.labels import choices_of
 from console.widgets.words import plain
@@ -81,8 +82,7 @@ class Dialog(View):
         try:
             default_settings.apply(instance, form.wanted(), acting(request), expected=form.cleaned_data["expected"])
         except Refusals as refused:
-            for refusal in refused.items:
-                form.add_error(refusal.field if refusal.field in form.fields else None, str(refusal))
+            put_beside(form, refused.items)
             return self._show(request, instance, form)
         sentence = gettext("Saved: the default backups of %(name)s.") % {"name": plain(instance.name)}
         return done(request, sentence, back=_page_of(code))

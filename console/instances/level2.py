@@ -24,6 +24,7 @@ from billing import estimates
 from billing.estimates import Estimate
 from console.widgets import words
 from console.widgets.acting import acting
+from console.widgets.asking import put_beside
 from console.widgets.days import WholeDays
 from console.widgets.dialogs import done, render_dialog
 from console.widgets.labels import translated
@@ -82,8 +83,7 @@ class Dialog(View):
         try:
             level2.apply(instance, form.wanted, acting(request))
         except Refusals as refused:
-            for refusal in refused.items:
-                form.add_error(refusal.field if refusal.field in form.fields else None, str(refusal))
+            put_beside(form, refused.items)
             return self._show(request, instance, form)
         return done(request, _saved(instance, form.wanted), back=_page_of(code))
 

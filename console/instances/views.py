@@ -22,6 +22,7 @@ from console.instances.forms import BackupForm, InstanceForm
 from console.instances.tables import InstanceTable
 from console.widgets import protected, proven
 from console.widgets.acting import acting
+from console.widgets.asking import put_beside
 from console.widgets.dialogs import done, leave, render_dialog
 from console.widgets.instance_lists import ORDERS, InstanceFilter, instances_here, mark_operated, with_last_backup
 from console.widgets.listing import ListView
@@ -56,7 +57,7 @@ class Add(View):
         try:
             instance = fleet.add(form.save(commit=False), form.cleaned_data["password"], acting(request))
         except Refusal as refusal:
-            form.add_error(refusal.field if refusal.field in form.fields else None, str(refusal))
+            put_beside(form, [refusal])
             return self._show(request, form)
         sentence = gettext("%(name)s was added.") % {"name": instance.name}
         return leave(request, sentence, to=reverse("instances:page", args=[instance.code]))

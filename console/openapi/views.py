@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any
 
 from django import forms
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import reverse
+from django.http import Http404, HttpResponse
+from django.urls import reverse_lazy
 from django.utils.translation import gettext
-from django.views import View
 
 from console.openapi import keys
 from console.openapi.forms import KeyForm, said_by
@@ -19,9 +17,8 @@ from console.openapi.keys import NewSecret
 from console.openapi.models import AccessKey
 from console.openapi.tables import KeyTable
 from console.widgets.acting import acting
-from console.widgets.dialogs import done, render_dialog
+from console.widgets.asking import Dialog
 from console.widgets.listing import ListView
-from regions.refusals import Refusal
 
 
 class KeyList(ListView):
@@ -34,53 +31,16 @@ class KeyList(ListView):
         return keys.keys_for(self.request.user)
 
 
-class Dialog(View, ABC):
-    """A dialog about one's own keys; a refusal stands beside the field it is about."""
+class KeyDialog(Dialog):
+    """A dialog about one's own keys."""
 
-    template = ""
-    request: HttpRequest
-
-    @abstractmethod
-    def form(self, *said: Any) -> forms.Form:
-        """Return what is asked, filled in with what was said."""
-
-    @abstractmethod
-    def do(self, form: Any) -> HttpResponse:
-        """Do what the form says; raises Refusal."""
-
-    def context(self) -> dict[str, Any]:
-        return {}
-
-    def get(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
-        return self._show(self.form())
-
-    def post(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
-        form = self.form(request.POST)
-        if not form.is_valid():
-            return self._show(form)
-        try:
-            return self.do(form)
-        except Refusal as refusal:
-            form.add_error(refusal.field if refusal.field in form.fields else None, str(refusal))
-            return self._show(form)
-
-    def _show(self, form: forms.Form) -> HttpResponse:
-        shown = {"form": form, "address": self.request.path} | self.context()
-        return render_dialog(self.request, self.template, shown, back=reverse("openapi:keys"))
-
-    def done(self, sentence: str) -> HttpResponse:
-        return done(self.request, sentence, back=reverse("openapi:keys"))
+    back = reverse_lazy("openapi:keys")
 
     def told(self, made: NewSecret) -> HttpResponse:
-        """Show a secret, once: it is kept nowhere (I18)."""
-        response = render_dialog(
-            self.request, "openapi/_secret_dialog.html", {"made": made}, back=reverse("openapi:keys")
-        )
-        response.headers["Cache-Control"] = "no-store"
-        return response
+        return self.told_once("openapi/_secret_dialog.html", made)
 
 
-class Create(Dialog):
+class Create(KeyDialog):
     template = "openapi/_dialog.html"
 
     def form(self, *said: Any) -> KeyForm:
@@ -91,7 +51,7 @@ class Create(Dialog):
         return self.told(keys.create(by.user, form.limits, by, accepts_rules=form.cleaned_data["learnt"]))
 
 
-class OfKey(Dialog):
+class OfKey(KeyDialog):
     """About one key; its owner's business, unless the dialog says otherwise."""
 
     is_owners = True

@@ -13,6 +13,7 @@ from backups.models import RegisteredCertificate
 from console.stores.forms import CertificateForm
 from console.stores.views import attached, require_right
 from console.widgets.acting import acting
+from console.widgets.asking import put_beside
 from console.widgets.dialogs import done, render_dialog
 from console.widgets.labels import translated
 from regions.models import Store
@@ -32,7 +33,7 @@ class Register(View):
         try:
             row = certificate_book.register(store.region, **form.cleaned_data, by=acting(request))
         except Refusal as refusal:
-            form.add_error(refusal.field if refusal.field in form.fields else None, str(refusal))
+            put_beside(form, [refusal])
             return self._show(request, store, form)
         sentence = gettext("Certificate %(print)s is registered in %(region)s.") % _named(row, store)
         return done(request, sentence, back=_page(store))

@@ -19,6 +19,7 @@ from console.stores.landing_forms import GroupsForm, LandingForm
 from console.stores.landing_looks import look_of
 from console.stores.landing_tables import LandingTable
 from console.widgets.acting import acting
+from console.widgets.asking import put_beside
 from console.widgets.dialogs import announce, done, leave, render_dialog
 from console.widgets.listing import ListView
 from console.widgets.shell import chosen_region
@@ -60,7 +61,7 @@ class Register(View):
             try:
                 row = landing_servers.register(form.wanted(), acting(request))
             except Refusal as refusal:
-                form.add_error(refusal.field if refusal.field in form.fields else None, str(refusal))
+                put_beside(form, [refusal])
             else:
                 said = gettext("%(name)s is registered: it sees what the worker lays into the share.")
                 return leave(request, said % {"name": row.name}, to=reverse("stores:landing_page", args=[row.code]))

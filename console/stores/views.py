@@ -20,6 +20,7 @@ from backups.models import Copy, Instance, RegisteredCertificate
 from console.stores.forms import QuotaForm, StoreForm
 from console.stores.tables import StoreTable
 from console.widgets.acting import acting
+from console.widgets.asking import put_beside
 from console.widgets.badges import badge
 from console.widgets.dialogs import announce, done, leave, render_dialog
 from console.widgets.fragments import render_page
@@ -83,7 +84,7 @@ class Attach(View):
                     form.cleaned_data["role"],
                 )
             except Refusal as refusal:
-                _refuse(form, refusal)
+                put_beside(form, [refusal])
             else:
                 sentence = gettext("The store of %(region)s is attached: what was written came back the same.")
                 return leave(request, sentence % _named(store), to=reverse("stores:list"))
@@ -201,7 +202,3 @@ def attached(pk: int) -> Store:
 
 def _named(store: Store) -> dict[str, str]:
     return {"region": place_of(store)}
-
-
-def _refuse(form: StoreForm, refusal: Refusal) -> None:
-    form.add_error(refusal.field if refusal.field in form.fields else None, str(refusal))

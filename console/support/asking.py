@@ -1,8 +1,8 @@
-"""Acting through verbs: what they refuse is told in their own words, beside the field or above the list."""
+"""Acting through verbs on rows: what they refuse is told in their own words, above the list."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django import forms
@@ -25,13 +25,6 @@ def ask_for_each(request: HttpRequest, rows: Iterable[Any], verb: Callable[[Any]
             messages.error(request, f"{row}: {refused}")
     if count:
         messages.success(request, f"{done}: {count}.")
-
-
-def put_beside(form: forms.BaseForm, refusals: Iterable[Refusal], names: Mapping[str, str] | None = None) -> None:
-    """Add each refusal to the form, beside the field it is about, or above the form when there is no such field."""
-    for refusal in refusals:
-        name = (names or {}).get(refusal.field, refusal.field)
-        form.add_error(name if name in form.fields else None, str(refusal))
 
 
 class WholeDays(forms.IntegerField):

@@ -28,9 +28,10 @@ from backups.engines import ENGINES, engine_of
 from backups.events import By
 from backups.models import Arrival, Instance
 from backups.models.instance import LOG_MINUTES
-from console.support.asking import Operated, WholeDays, ask_for_each, put_beside
+from console.support.asking import Operated, WholeDays, ask_for_each
 from console.support.nouns import Noun, among, kept_by_farshore, shown_fields
 from console.widgets.acting import acting
+from console.widgets.asking import put_beside
 from regions.refusals import Refusal
 
 TLS = [

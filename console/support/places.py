@@ -11,9 +11,10 @@ from django.http import HttpRequest, HttpResponse
 
 from backups import events, fleet, purging
 from backups.events import By
-from console.support.asking import Operated, ask_for_each, put_beside
+from console.support.asking import Operated, ask_for_each
 from console.support.nouns import Facts, Noun, shown_fields
 from console.widgets.acting import acting
+from console.widgets.asking import put_beside
 from regions import stores
 from regions.models import Installation, Region, Store
 from regions.refusals import Refusal

@@ -14,9 +14,10 @@ from django.utils.html import format_html
 from backups import agreements, policies
 from backups.models import CopyPolicy, Instance, PolicyKind
 from billing import estimates
-from console.support.asking import WholeDays, put_beside
+from console.support.asking import WholeDays
 from console.support.nouns import Noun, shown_fields
 from console.widgets.acting import acting
+from console.widgets.asking import put_beside
 from console.widgets.words import in_words
 from regions import clock
 from regions.models import Region

@@ -12,9 +12,10 @@ from django.http import HttpRequest
 from backups import certificate_book
 from backups.events import By
 from backups.models import RegisteredCertificate, RememberedSet, ServerDatabase, ServerLook, StorageSnapshot
-from console.support.asking import Operated, ask_for_each, put_beside
+from console.support.asking import Operated, ask_for_each
 from console.support.nouns import Facts, Noun, shown_fields
 from console.widgets.acting import acting
+from console.widgets.asking import put_beside
 from regions.refusals import Refusal
 
 ITS_INSTANCE = ["instance__code", "instance__name"]

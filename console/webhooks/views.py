@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
@@ -11,9 +10,8 @@ from typing import Any
 from django import forms
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import reverse
+from django.urls import reverse, reverse_lazy
 from django.utils.translation import gettext
-from django.views import View
 
 from console.webhooks import endpoints, posting
 from console.webhooks.endpoints import NewSecret
@@ -21,11 +19,11 @@ from console.webhooks.forms import KINDS, DeliveryFilter, EndpointForm, said_by
 from console.webhooks.models import Delivery, Endpoint
 from console.webhooks.tables import DELIVERIES, DeliveryTable, EndpointTable, groups_of, look_of, said_of
 from console.widgets.acting import acting
+from console.widgets.asking import Dialog
 from console.widgets.badges import badge
-from console.widgets.dialogs import done, leave, render_dialog
+from console.widgets.dialogs import leave
 from console.widgets.listing import ListView
 from regions import clock
-from regions.refusals import Refusal
 
 SOON = timedelta(seconds=40)  # what waits no longer than this is looked at again by the page
 
@@ -73,54 +71,14 @@ class Page(ListView):
         }
 
 
-class Dialog(View, ABC):
-    """A dialog about webhooks; a refusal stands beside the field it is about."""
-
-    template = ""
-    request: HttpRequest
-
-    def form(self, *said: Any) -> forms.Form:
-        return forms.Form(*said)  # there is nothing to say but OK
-
-    @abstractmethod
-    def do(self, form: Any) -> HttpResponse:
-        """Do what the form says; raises Refusal."""
-
-    @property
-    def back(self) -> str:
-        return reverse("webhooks:list")
-
-    def context(self) -> dict[str, Any]:
-        return {}
-
-    def get(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
-        return self._show(self.form())
-
-    def post(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
-        form = self.form(request.POST)
-        if not form.is_valid():
-            return self._show(form)
-        try:
-            return self.do(form)
-        except Refusal as refusal:
-            form.add_error(refusal.field if refusal.field in form.fields else None, str(refusal))
-            return self._show(form)
-
-    def _show(self, form: forms.Form) -> HttpResponse:
-        shown = {"form": form, "address": self.request.path} | self.context()
-        return render_dialog(self.request, self.template, shown, back=self.back)
-
-    def done(self, sentence: str) -> HttpResponse:
-        return done(self.request, sentence, back=self.back)
+class WebhookDialog(Dialog):
+    back = reverse_lazy("webhooks:list")
 
     def told(self, made: NewSecret) -> HttpResponse:
-        """Show a secret, once: it is kept nowhere (I18)."""
-        response = render_dialog(self.request, "webhooks/_secret_dialog.html", {"made": made}, back=self.back)
-        response.headers["Cache-Control"] = "no-store"
-        return response
+        return self.told_once("webhooks/_secret_dialog.html", made)
 
 
-class Create(Dialog):
+class Create(WebhookDialog):
     template = "webhooks/_dialog.html"
 
     def form(self, *said: Any) -> EndpointForm:
@@ -131,7 +89,7 @@ class Create(Dialog):
         return self.told(endpoints.create(by.user, form.wish, by))
 
 
-class OfEndpoint(Dialog):
+class OfEndpoint(WebhookDialog):
     """About one endpoint; its owner's business, unless the dialog says otherwise."""
 
     is_owners = False

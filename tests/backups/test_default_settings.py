@@ -192,6 +192,15 @@ def test_a_person_has_one_deleted_before_its_date_and_the_others_stay(world: Wor
     assert refused_code(world, kept_long[1]) == "BackupGone"
 
 
+def test_two_sweeps_at_once_delete_one_backup_once(
+    world: World, kept_long: list[BackupSet], time_machine: TimeMachine
+) -> None:
+    """Both have listed it before either deletes it."""
+    retiring.ask_to_delete([kept_long[1]], world.by)
+    assert [retiring._retire(kept_long[1], time_machine.at) for _ in range(2)] == [True, False]
+    assert Event.objects.filter(kind="backup.retired").count() == 1
+
+
 def test_the_seven_days_of_r_2_5_are_kept_whoever_asks(world: World, kept_long: list[BackupSet]) -> None:
     assert refused_code(world, kept_long[3]) == "BackupTooYoung"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from backups import asking, default_backups, planning, policies, snapshots, watch
+from backups import asking, default_backups, layout, planning, policies, snapshots, watch
 from backups.engines.sqlserver import suspending
 from backups.models import (
     Alert,
@@ -434,6 +434,32 @@ def test_a_job_that_was_cancelled_is_undone_by_the_sweep(storage: Storage, insta
     assert snapshots.regions_to_settle() == []
     default_backups.cancel_all(instance)
     assert snapshots.settle_due(SOURCE) == 1 and storage.is_undone
+
+
+def test_objects_left_over_are_looked_for_only_in_the_store_itself(
+    world: World, storage: Storage, instance: Instance
+) -> None:
+    """Another place at the same path says politely that nothing is left there, and then nobody would come again."""
+    job = ask(instance)
+    claimed = default_backups.claim(SOURCE)
+    row = StorageSnapshot.objects.create(
+        job=claimed,
+        fence=claimed.fence,
+        database="Orders",
+        attempt=f"{instance.code}-{job.pk}-{claimed.fence}-20261127T130000Z",
+        handle="x",
+        metadata="x.bkm",
+        key=layout.snapshot_keys(claimed, 2)[0],
+        began_at=clock.now(),
+    )
+    default_backups.cancel_all(instance)
+    world.lose(SOURCE)
+    assert snapshots.settle_due(SOURCE) == 0
+    row.refresh_from_db()
+    assert row.thawed_at and row.released_at is None and row.error
+    world.get_back(SOURCE)
+    StorageSnapshot.objects.update(tried_at=None)
+    assert snapshots.settle_due(SOURCE) == 1
 
 
 # ---- somebody else's

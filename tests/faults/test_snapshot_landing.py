@@ -117,6 +117,28 @@ def test_it_is_drilled_and_nothing_of_it_is_left(
     assert place.is_clean
 
 
+def test_a_differential_on_a_snapshot_comes_back_and_goes_with_its_files(
+    world: World, storage: Storage, place: Place, landing: LandingServer
+) -> None:
+    """What is restored is the differential, which is no snapshot; the files are those of the snapshot under it."""
+    world.store(TARGET)
+    storage.sql.machine.edition = "Express Edition (64-bit)"
+    made = storage.add()
+    world.enable(made)
+    take_all()
+    time.sleep(1.1)
+    storage.sql.work()
+    ask(made, Kind.DIFFERENTIAL)
+    take_all()
+    world.carry()
+    restore = worked_on(ask_back(made, landing))
+    assert (restore.state, restore.set.kind) == (State.READY, Kind.DIFFERENTIAL), restore.error
+    assert folders(place) == [f"farshore-{restore.code}-1-files"]
+    restoring.remove(restore, world.by)
+    worked_on(restore)
+    assert restore.state == State.REMOVED and place.is_clean
+
+
 def test_a_database_that_somebody_renamed_keeps_its_files(
     world: World, place: Place, landing: LandingServer, orders: Instance
 ) -> None:

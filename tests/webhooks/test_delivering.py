@@ -278,6 +278,24 @@ def test_an_answer_that_lies_about_its_length_harms_nobody(
     assert Delivery.objects.get().state == "delivered", "it said 200"
 
 
+def test_what_counts_as_not_answered_is_not_sent_after_all(
+    world: World, orders: Instance, make: Make, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that takes longer to resolve than everything may take."""
+    make(world.user)
+    happen(orders)
+    connect = posting.network.connect
+
+    def slowly(*given: Any, **more: Any) -> Any:
+        time.sleep(0.4)
+        return connect(*given, **more)
+
+    monkeypatch.setattr(posting.network, "connect", slowly)
+    monkeypatch.setattr(posting, "TOTAL_SECONDS", 0.3)
+    sweep()
+    assert receiver.messages == [] and Delivery.objects.get().last_error == "It did not answer in time."
+
+
 def test_what_goes_wrong_with_one_is_written_down_and_the_others_go_out(
     world: World, orders: Instance, make: Make, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

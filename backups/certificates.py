@@ -14,6 +14,7 @@ from django.db.models import Func, OuterRef, Q, QuerySet
 from backups.models import BackupSet, Copy, Instance, LandingServer, RegisteredCertificate
 
 UNKNOWN = "?"  # encrypted, with a certificate that nobody has named
+NOTHING, ENCRYPTED = frozenset[str](), frozenset([UNKNOWN])
 ITS = ("is_encrypted", "certificate_thumbprint", "instance__certificate_thumbprint")  # what `needed` is asked with
 OF_ITS_SET = tuple(f"set__{name}" for name in ITS)
 
@@ -39,8 +40,9 @@ def are_there(region_id: str) -> frozenset[str]:
 
 def needed(is_encrypted: bool, *thumbprints: str) -> frozenset[str]:
     """Return the certificates that something is opened with: of its set, and of its instance. Pure."""
-    named = frozenset(one.lower() for one in thumbprints if one)
-    return named or (frozenset([UNKNOWN]) if is_encrypted else named)
+    if any(thumbprints):
+        return frozenset(one.lower() for one in thumbprints if one)
+    return ENCRYPTED if is_encrypted else NOTHING
 
 
 def needed_by(found: BackupSet) -> frozenset[str]:

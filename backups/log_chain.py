@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
@@ -46,8 +46,7 @@ class Gap:
     healed_by: ChainSet | None = None
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """Every moment from `start` to `end`, both included, can be restored; `start == end` is a single point.
 
     `anchor` is the full or differential that it begins with, `reached` the position where its last log ends (None: no
@@ -124,11 +123,23 @@ def _intervals(line: Line) -> list[Interval]:
     """Return one interval for each run that an anchor leads into, beginning with the earliest."""
     earliest: dict[int, Interval] = {}
     for anchor, run in line.reachable():
-        start = line.starts(anchor.data)
-        known = earliest.get(run.begin)
+        start, known = line.starts(anchor.data), earliest.get(run.begin)
         if known is None or start < known.start:
             earliest[run.begin] = Interval(start, run.until, anchor.data, line.fork, run.end)
     return list(earliest.values())
+
+
+def reach(id: int, sets: Iterable[ChainSet], logs: Iterable[ChainSet], rules: ChainRules) -> datetime | None:
+    """Return until when logs lead on from a full or differential without a hole, never past a gap (I7).
+
+    Its own moment where none does; None where it is not completed, or something that it needs is not.
+    """
+    known = known_of(_completed(sets), _completed(logs), rules)
+    if id not in known.lineages:
+        return None
+    ways = [(line, anchor) for line in known.lines for anchor in line.anchors if anchor.data.id == id]
+    ends = [run.until for line, anchor in ways if (run := line.leads_on(anchor))]
+    return max(ends, default=known.lineages[id][-1].shown_at)
 
 
 def _point(data: ChainSet) -> Interval:
@@ -377,7 +388,7 @@ def logs_after(data: ChainSet, logs: Iterable[ChainSet], rules: ChainRules) -> l
 
     Of a set whose database went on along another fork: the logs up to the newest fork's last.
     """
-    known = known_of([replace(data, kind=Kind.FULL)], logs, rules)
+    known = known_of([data._replace(kind=Kind.FULL)], logs, rules)
     ways = [(line, anchor, run) for line in known.lines for anchor in line.anchors if (run := line.run_at(anchor[0]))]
     if not ways:
         return []

@@ -133,9 +133,13 @@ class Line:
     def reachable(self) -> Iterator[tuple[Anchor, Run]]:
         """Give the anchors from which logs lead to a later moment of this line's own fork."""
         for anchor in self.anchors:
-            run = self.run_at(anchor.position)
-            if run and run.end >= anchor.data.last and run.until >= self.starts(anchor.data):
+            if run := self.leads_on(anchor):
                 yield anchor, run
+
+    def leads_on(self, anchor: Anchor) -> Run | None:
+        """Return the run that leads from an anchor to a later moment of this line's own fork."""
+        run = self.run_at(anchor.position)
+        return run if run and run.end >= anchor.data.last and run.until >= self.starts(anchor.data) else None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
@@ -17,7 +18,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from backups import certificates, log_chain
 from backups.certificates import AtHand
 from backups.engines import engine_of
-from backups.engines.chains import ChainRules, ChainSet, chain_set
+from backups.engines.chains import RECORDED, ChainRules, ChainSet, chain_set_of
 from backups.log_chain import Gap, Interval
 from backups.models import PENDING, BackupSet, Copy, CopyState, Instance, Kind, RestorableInterval
 from regions.built_once import Given, built_once
@@ -37,13 +38,13 @@ class Chain:
     rules: ChainRules
     sets: tuple[ChainSet, ...]
 
-    @property
+    @cached_property
     def data(self) -> list[ChainSet]:
-        return data_and_logs(self.sets)[0]
+        return [one for one in self.sets if one.kind != Kind.LOG]
 
-    @property
+    @cached_property
     def logs(self) -> list[ChainSet]:
-        return data_and_logs(self.sets)[1]
+        return [one for one in self.sets if one.kind == Kind.LOG]
 
     def window(self) -> list[Interval]:
         return log_chain.window(self.data, self.logs, self.rules)
@@ -62,26 +63,7 @@ def data_and_logs(sets: Iterable[ChainSet]) -> tuple[list[ChainSet], list[ChainS
     return data, logs
 
 
-class Recorded(NamedTuple):
-    """What a chain looks at of a set, without a model around it: an instance may have tens of thousands of logs."""
-
-    kind: str
-    started_at: datetime | None
-    finished_at: datetime
-    first_position: int | None
-    last_position: int | None
-    checkpoint_position: int | None
-    base_position: int | None
-    fork: str
-    parent_fork: str
-    fork_position: int | None
-    forked_at: datetime | None
-    set_guid: str
-    base_guid: str
-    is_copy_only: bool
-
-
-OF_ITS_SET = tuple(f"set__{name}" for name in Recorded._fields)
+OF_ITS_SET = tuple(f"set__{name}" for name in RECORDED)
 LOOKED_AT = ("pk", "state", "destination_store__region", *certificates.OF_ITS_SET, *OF_ITS_SET)  # of a copy
 
 
@@ -117,7 +99,7 @@ def _as_chain_sets(rows: Iterable[tuple], rules: ChainRules) -> list[ChainSet]:
     for pk, state, region, *facts in rows:
         wanted = certificates.needed(*facts[: len(needs)])
         done = state == CopyState.COMPLETED and not at_hand.misses(wanted, region)
-        found.append(chain_set(pk, Recorded(*facts[len(needs) :]), rules, is_completed=done))
+        found.append(chain_set_of(pk, facts[len(needs) :], rules, is_completed=done))
     return found
 
 
@@ -132,16 +114,16 @@ def chains_among(copies: QuerySet[Copy]) -> Iterator[tuple[ChainRules, list[Chai
         found.setdefault((engine, store, database), []).append((pk, state in WHOLE, facts))
     for (engine, _, _), rows in found.items():
         rules = engine_of(engine).chain_rules
-        yield rules, [chain_set(pk, Recorded(*facts), rules, is_completed=done) for pk, done, facts in rows]
+        yield rules, [chain_set_of(pk, facts, rules, is_completed=done) for pk, done, facts in rows]
 
 
 def set_chain(sets: QuerySet[BackupSet], rules: ChainRules) -> list[ChainSet]:
     """Return default backups at their source as chains see them; a ChainSet's `id` is the set's."""
-    return sets_as_chain(sets.values_list("pk", *Recorded._fields), rules)
+    return sets_as_chain(sets.values_list("pk", *RECORDED), rules)
 
 
 def sets_as_chain(rows: Iterable[Sequence[Any]], rules: ChainRules) -> list[ChainSet]:
-    return [chain_set(pk, Recorded(*facts), rules) for pk, *facts in rows]
+    return [chain_set_of(pk, facts, rules) for pk, *facts in rows]
 
 
 def is_restorable(copy: Copy) -> bool:
@@ -179,20 +161,35 @@ def copies_for(instance: Instance, store: Store, database: str, moment: datetime
 
 def copies_for_set(copy: Copy) -> list[Copy]:
     """Return a completed copy behind everything it needs; raises Refusal when something of that is not there."""
-    return _in_order(lineage_in(chain_of(copy.set.instance, copy.destination_store, copy.set.database), copy))
-
-
-def lineage_in(chain: Chain, copy: Copy) -> list[int]:
-    """Return a completed copy behind everything in its chain that it needs; Refusal when something is not there."""
+    if copy.set.kind == Kind.FULL and is_restorable(copy):
+        return [copy]
+    chain = _chain_around(copy)
     lineage = log_chain.lineage_of(copy.pk, chain.data, chain.rules)
     if not lineage:
-        raise Refusal(
-            "BaseMissing",
-            f"{copy.set} cannot be restored from {copy.destination_store.region}: what it builds on is not there.",
-            "Choose a full backup, or a set whose full has been copied.",
-            "set",
-        )
-    return [one.id for one in lineage]
+        raise _base_missing(copy)
+    return _in_order(one.id for one in lineage)
+
+
+def reach_of(copy: Copy) -> datetime:
+    """Return until when a database can be brought back from a copy with the logs beside it; raises Refusal as above."""
+    chain = _chain_around(copy)
+    reached = log_chain.reach(copy.pk, chain.data, chain.logs, chain.rules)
+    if reached is None:
+        raise _base_missing(copy)
+    return reached
+
+
+def _chain_around(copy: Copy) -> Chain:
+    return chain_of(copy.set.instance, copy.destination_store, copy.set.database)
+
+
+def _base_missing(copy: Copy) -> Refusal:
+    return Refusal(
+        "BaseMissing",
+        f"{copy.set} cannot be restored from {copy.destination_store.region}: what it builds on is not there.",
+        "Choose a full backup, or a set whose full has been copied.",
+        "set",
+    )
 
 
 def _in_order(ids: Iterable[int]) -> list[Copy]:

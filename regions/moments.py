@@ -18,9 +18,9 @@ class MomentLoader(BaseTzLoader):
     timezone = UTC
 
     def load(self, data: Any) -> datetime:
-        said = bytes(data)
-        if said.endswith(b"+00") and said[4:5] == b"-":
-            return datetime.fromisoformat(said.decode())
+        said = str(data, "ascii")
+        if said.endswith("+00") and said[4] == "-":
+            return datetime.fromisoformat(said)
         return super().load(data)
 
 

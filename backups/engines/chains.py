@@ -5,17 +5,19 @@ An engine keeps its rules as `CHAIN_RULES` in `backups/engines/<engine>/chains.p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from backups.engines.facts import Kind
 
 
-@dataclass(frozen=True, slots=True)
-class ChainSet:
-    """One backup set as chains see it. Positions are integers that order one fork of the engine's history.
+class ChainSet(NamedTuple):
+    """One backup set as chains see it; a tuple, since an instance may have tens of thousands.
+
+    Positions are integers that order one fork of the engine's history.
 
     A log holds the changes from `first` up to, not including, `last`, and everything that was committed until
     `until_time`. A full or differential shows the database at `until_time` (or a little before, never after); its
@@ -68,47 +70,35 @@ class ChainRules:
     times: Callable[[str, datetime | None, datetime], Times]
 
 
-class Recorded(Protocol):
-    """What facts as read and rows that keep them both have."""
+RECORDED = (  # what facts as read and rows that keep them both have, as `chain_set_of` wants it
+    "kind",
+    "started_at",
+    "finished_at",
+    "first_position",
+    "last_position",
+    "checkpoint_position",
+    "base_position",
+    "fork",
+    "parent_fork",
+    "fork_position",
+    "forked_at",
+    "set_guid",
+    "base_guid",
+    "is_copy_only",
+)
+_recorded = attrgetter(*RECORDED)
 
-    kind: str
-    started_at: datetime | None
-    finished_at: datetime
-    first_position: int | None
-    last_position: int | None
-    checkpoint_position: int | None
-    base_position: int | None
-    fork: str
-    parent_fork: str
-    fork_position: int | None
-    forked_at: datetime | None
-    set_guid: str
-    base_guid: str
-    is_copy_only: bool
 
-
-def chain_set(id: int, recorded: Recorded, rules: ChainRules, *, is_completed: bool = True) -> ChainSet:
+def chain_set(id: int, recorded: Any, rules: ChainRules, *, is_completed: bool = True) -> ChainSet:
     """Return what chains look at of one set; `id` is whatever the caller knows it by (a set's or a copy's key)."""
-    from_time, until_time = rules.times(recorded.kind, recorded.started_at, recorded.finished_at)
-    return ChainSet(
-        id=id,
-        kind=recorded.kind,
-        first=recorded.first_position,
-        last=recorded.last_position,
-        finished_at=recorded.finished_at,
-        from_time=from_time,
-        until_time=until_time,
-        checkpoint=recorded.checkpoint_position,
-        base=recorded.base_position,
-        fork=recorded.fork,
-        parent_fork=recorded.parent_fork,
-        fork_position=recorded.fork_position,
-        forked_at=recorded.forked_at,
-        set_guid=recorded.set_guid,
-        base_guid=recorded.base_guid,
-        is_copy_only=recorded.is_copy_only,
-        is_completed=is_completed,
-    )
+    return chain_set_of(id, _recorded(recorded), rules, is_completed=is_completed)
+
+
+def chain_set_of(id: int, facts: Iterable[Any], rules: ChainRules, *, is_completed: bool = True) -> ChainSet:
+    """Return the same of the values of RECORDED in their order."""
+    kind, started_at, finished_at, first, last, *others = facts
+    times = rules.times(kind, started_at, finished_at)
+    return ChainSet(id, kind, first, last, finished_at, *times, *others, is_completed)
 
 
 def is_placed(log: ChainSet) -> bool:

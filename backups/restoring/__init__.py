@@ -26,8 +26,8 @@ from backups.restoring.asking import (
     remove,
     stages_of,
 )
-from backups.restoring.checking import Preview, checks, free_name
-from backups.restoring.choosing import chain_at_source, chains_at_source
+from backups.restoring.checking import Preview, checks, free_name, why_not
+from backups.restoring.choosing import Wanted, chain_at_source, chains_at_source
 from backups.restoring.holding import claim, regions_with_work, run
 from backups.restoring.landing import Landing, announce, landing_of
 from backups.restoring.on_landing import free_name as free_database_name
@@ -42,6 +42,7 @@ __all__ = [
     "Landing",
     "Outcome",
     "Preview",
+    "Wanted",
     "agree",
     "announce",
     "aside_of",
@@ -68,6 +69,7 @@ __all__ = [
     "run",
     "stages_of",
     "tidy",
+    "why_not",
     "why_not_agree",
     "why_not_original",
     "why_not_write_off",

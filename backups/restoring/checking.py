@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db.models import Sum
+from django.db.models import Q, QuerySet, Sum
 
 from backups.engines import engine_of
-from backups.models import BackupMethod, BackupSet, Copy, Drill, Instance, LandingServer, Restore, RestoreSource
+from backups.models import BackupMethod, BackupSet, Copy, Drill, Instance, Kind, LandingServer, Restore
 from backups.restoring import on_landing, onto, registering
 from backups.restoring.choosing import Choice, Wanted, choose
 from backups.restoring.landing import Landing, landing_of
+from regions.built_once import Given, built_once
 from regions.models import Region, Store
 from regions.refusals import Refusal
 
@@ -74,20 +76,18 @@ def checks(
     return preview_of(wanted, name)[0]
 
 
+def why_not(wanted: Wanted, name: str = "") -> list[Refusal]:
+    """Return what speaks against it, as `checks` would, without working out what it would take."""
+    return _looked_at(wanted, name).refusals
+
+
 def preview_of(wanted: Wanted, name: str) -> tuple[Preview, Choice | None]:
-    refusals = [*_refused_by_engine(wanted)]
-    if name and wanted.onto is None:
-        refusals += why_not_called(wanted, name)
-    try:
-        choice = choose(wanted)
-        needed, free, against = _place_of(wanted, choice)
-    except Refusal as refusal:
-        return Preview([*refusals, refusal]), None
-    if wanted.onto:
-        refusals += onto.why_not(wanted, choice, name or None)
-    refusals += [*_refused_by_sets(choice), *against]
+    seen = _looked_at(wanted, name)
+    choice = seen.choice
+    if choice is None:
+        return Preview(seen.refusals), None
     found = Preview(
-        refusals,
+        seen.refusals,
         origin=choice.origin,
         region=choice.region,
         store=choice.store,
@@ -96,14 +96,37 @@ def preview_of(wanted: Wanted, name: str) -> tuple[Preview, Choice | None]:
         anchor=choice.anchor,
         log_count=len(choice.logs),
         restored_until=choice.restored_until,
-        bytes_needed=needed,
-        bytes_free=None if free is None else max(free, 0),
+        bytes_needed=seen.needed,
+        bytes_free=None if seen.free is None else max(seen.free, 0),
         gigabytes=_bytes_read(choice) / settings.GB,
         seconds_expected=_seconds_expected(wanted.instance, choice.sets),
         warnings=list(_warnings(wanted, choice)),
         landing=wanted.landing,
     )
     return found, choice
+
+
+class _Seen(NamedTuple):
+    """What speaks against it; what would be read, where that is there; the bytes that are needed and free."""
+
+    refusals: list[Refusal]
+    choice: Choice | None = None
+    needed: int = 0
+    free: int | None = None
+
+
+def _looked_at(wanted: Wanted, name: str) -> _Seen:
+    refusals = [*_refused_by_engine(wanted)]
+    if name and wanted.onto is None:
+        refusals += why_not_called(wanted, name)
+    try:
+        choice = choose(wanted)
+        needed, free, against = _place_of(wanted, choice)
+    except Refusal as refusal:
+        return _Seen([*refusals, refusal])
+    if wanted.onto:
+        refusals += onto.why_not(wanted, choice, name or None)
+    return _Seen([*refusals, *_refused_by_sets(choice), *against], choice, needed, free)
 
 
 def _place_of(wanted: Wanted, choice: Choice) -> tuple[int, int | None, list[Refusal]]:
@@ -205,10 +228,14 @@ def bytes_needed(data: Sequence[BackupSet], logs: Sequence[BackupSet]) -> int:
 
 def _promised(region: Region) -> int:
     """Return the room that restores on their way there will still take."""
-    unpacking = Restore.objects.filter(region=region, state__in=Restore.ACTIVE, stage__in=("", "unpack"))
-    of_them = RestoreSource.objects.filter(restore__in=unpacking).exclude(set__kind="log")
-    wanted = of_them.aggregate(total=Sum("set__size_bytes"))["total"] or 0
-    return max(wanted - (unpacking.aggregate(done=Sum("done"))["done"] or 0), 0)
+    return max(sum((one.size_bytes or 0) - one.done for one in _unpacking(region=region.pk)), 0)
+
+
+@built_once
+def _unpacking(**given: Given) -> QuerySet[Any]:
+    unpacking = Restore.objects.filter(region=given["region"], state__in=Restore.ACTIVE, stage__in=("", "unpack"))
+    size = Sum("sources__set__size_bytes", filter=~Q(sources__set__kind=Kind.LOG))
+    return unpacking.annotate(size_bytes=size).order_by().values("done", "size_bytes")
 
 
 def _bytes_read(choice: Choice) -> int:

@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 
 from backups import certificates, log_chain, windows
 from backups.engines import engine_of
+from backups.engines.chains import RECORDED
 from backups.models import BackupSet, Copy, CopyState, Instance, Kind, LandingServer, Restore
 from backups.policy_settings import enabled_policy
 from backups.windows import Chain
@@ -266,7 +267,7 @@ def _at_source(**given: Given) -> QuerySet[Any]:
     sets = BackupSet.objects.valid().filter(instance=given["instance"])
     sets = sets.filter(database=given["database"]) if "database" in given else sets
     sets = sets.exclude(certificates.sealed(given["region"], ""))
-    return sets.order_by("pk").values("database", "pk", *windows.Recorded._fields)
+    return sets.order_by("pk").values("database", "pk", *RECORDED)
 
 
 def _plan(moment: datetime, data: Sequence, chain: Chain) -> Sequence:

@@ -147,7 +147,7 @@ class Life:
             return
         whole, shows = len(self.content), frozenset(self.content)
         self.pass_second()
-        made = replace(self._data(Kind.DIFFERENTIAL, whole, whole, False), base_guid=self.base.set.set_guid)
+        made = self._data(Kind.DIFFERENTIAL, whole, whole, False)._replace(base_guid=self.base.set.set_guid)
         self.taken.append(Taken(made, shows - self.base.shows, shows, shows, self.base))
 
     def _data(self, kind: Kind, began: int, whole: int, is_copy_only: bool) -> ChainSet:
@@ -185,7 +185,7 @@ class Life:
         for _ in range(self.throw(2)):
             self.write()
         self.pass_second()
-        self.taken.append(Taken(replace(made, finished_at=at(self.now)), frozenset(held), shows, before))
+        self.taken.append(Taken(made._replace(finished_at=at(self.now)), frozenset(held), shows, before))
 
     def log_that_overlaps(self) -> None:
         """Take a log that begins before the end of the last; it may leave the next one to begin where it did not."""
@@ -222,7 +222,7 @@ class Life:
         if self.taken:
             place = self.throw(len(self.taken))
             taken = self.taken[place]
-            self.taken[place] = replace(taken, set=replace(taken.set, is_completed=False))
+            self.taken[place] = replace(taken, set=taken.set._replace(is_completed=False))
 
     # ---- what the code under test is given
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from time import perf_counter
@@ -105,7 +104,7 @@ def test_a_following_log_begins_neither_behind_the_end_nor_before_the_beginning(
 
 
 def test_a_copy_only_full_anchors_logs_but_never_a_differential():
-    copy_only = replace(FULL, is_copy_only=True)
+    copy_only = FULL._replace(is_copy_only=True)
     differential = data(9, 150, 151, 22, Kind.DIFFERENTIAL, base_guid="set 1")
     assert seconds(log_chain.window([copy_only, differential], LOGS, SQL)) == [(10, 40)]
     assert ids(log_chain.plan_for(at(25), [copy_only, differential], LOGS, SQL)) == [1, 2, 3]
@@ -127,8 +126,8 @@ def test_a_differential_bridges_a_gap_since_it_needs_no_log_before():
 
 
 def test_logs_of_another_recovery_fork_never_continue_though_their_positions_do():
-    sets = [replace(FULL, fork="a")]
-    logs = [replace(one, fork="a") for one in LOGS[:2]] + [replace(LOGS[2], fork="b")]
+    sets = [FULL._replace(fork="a")]
+    logs = [one._replace(fork="a") for one in LOGS[:2]] + [LOGS[2]._replace(fork="b")]
     assert not log_chain.follows(logs[1], logs[2], SQL)
     assert seconds(log_chain.window(sets, logs, SQL)) == [(10, 30)]
     (gap,) = log_chain.gaps(sets, logs, SQL)
@@ -137,10 +136,19 @@ def test_logs_of_another_recovery_fork_never_continue_though_their_positions_do(
 
 
 def test_a_set_that_is_not_complete_counts_for_nothing_here_and_is_no_gap():
-    waiting = replace(LOGS[1], is_completed=False)
+    waiting = LOGS[1]._replace(is_completed=False)
     assert seconds(log_chain.window([FULL], [LOGS[0], waiting, LOGS[2]], SQL)) == [(10, 20)]
     assert log_chain.gaps([FULL], [LOGS[0], waiting, LOGS[2]], SQL) == []
-    assert log_chain.window([replace(FULL, is_completed=False)], LOGS, SQL) == []
+    assert log_chain.window([FULL._replace(is_completed=False)], LOGS, SQL) == []
+
+
+def test_how_far_one_set_reaches_ends_at_the_first_hole():
+    differential = data(9, 160, 161, 22, Kind.DIFFERENTIAL, base_guid="set 1")
+    found = [log_chain.reach(id, [FULL, differential], LOGS[1:], SQL) for id in (1, 9, 77)]
+    assert found == [at(10), at(40), None], "no log leads on from the full, though one leads over it"
+    waiting = FULL._replace(is_completed=False)
+    assert log_chain.reach(1, [waiting], LOGS, SQL) is log_chain.reach(9, [waiting, differential], LOGS, SQL) is None
+    assert log_chain.reach(1, [FULL], [LOGS[0], LOGS[2]], SQL) == at(20)
 
 
 def test_another_tools_log_leaves_a_gap_with_exact_limits():
@@ -223,7 +231,7 @@ def test_between_two_fulls_without_logs_nothing_can_be_had():
 
 def test_a_moment_is_said_in_whole_seconds_that_can_be_had():
     within = timedelta(microseconds=400_000)
-    fulls = [replace(data(n, 300, 310, second), until_time=at(second) + within) for n, second in ((1, 10), (2, 20))]
+    fulls = [data(n, 300, 310, second)._replace(until_time=at(second) + within) for n, second in ((1, 10), (2, 20))]
     refusal = log_chain.plan_for(at(15), fulls, [], SQL).refusal
     assert refusal.sentence == "No log has been copied that leads on from 2026-03-01 00:00:10 UTC."
     assert refusal.remedy == "Choose 2026-03-01 00:00:10 UTC or earlier, or 2026-03-01 00:00:21 UTC or later."
@@ -248,9 +256,9 @@ def test_postgresql_needs_every_segment_from_the_start_of_the_set():
 
 def promoted() -> tuple[list[ChainSet], list[ChainSet]]:
     """A second timeline leaves the first at 220, while the first goes on to 260."""
-    logs = [replace(one, fork="1") for one in LOGS]
+    logs = [one._replace(fork="1") for one in LOGS]
     second = [log(6, 200, 280, 36, 50, fork="2"), log(7, 280, 300, 50, 60, fork="2")]
-    return [replace(FULL, fork="1")], [*logs, *(replace(one, **left("1", 220, 36)) for one in second)]
+    return [FULL._replace(fork="1")], [*logs, *(one._replace(**left("1", 220, 36)) for one in second)]
 
 
 def test_a_new_timeline_continues_an_old_one_at_its_switch_point():
@@ -265,15 +273,15 @@ def test_a_new_timeline_continues_an_old_one_at_its_switch_point():
 def test_only_the_log_that_holds_the_switch_follows_the_old_timeline():
     _, logs = promoted()
     assert log_chain.follows(logs[1], logs[3], PG)
-    assert not log_chain.follows(logs[1], replace(logs[3], first=221), PG)
-    assert not log_chain.follows(logs[2], replace(logs[3], first=230, fork_position=220), PG)
+    assert not log_chain.follows(logs[1], logs[3]._replace(first=221), PG)
+    assert not log_chain.follows(logs[2], logs[3]._replace(first=230, fork_position=220), PG)
 
 
 def test_a_promotion_leaves_no_moment_out():
     """What the old timeline's last whole log does not hold, the new one's first does."""
-    old = [replace(one, fork="1") for one in LOGS[:2]]
+    old = [one._replace(fork="1") for one in LOGS[:2]]
     new = [log(6, 200, 280, 30, 50, fork="2", **left("1", 220, 30))]
-    sets = [replace(FULL, fork="1")]
+    sets = [FULL._replace(fork="1")]
     assert seconds(log_chain.window(sets, [*old, *new], PG)) == [(10, 30), (30, 50)]
     assert ids(log_chain.plan_for(at(35), sets, [*old, *new], PG)) == [1, 2, 3, 6]
 
@@ -281,13 +289,13 @@ def test_a_promotion_leaves_no_moment_out():
 def test_where_logs_disagree_on_the_switch_nothing_leads_across():
     """Two servers have begun a timeline of the same number: whose logs these are nobody knows."""
     sets, logs = promoted()
-    other = replace(logs[-1], fork_position=240)
+    other = logs[-1]._replace(fork_position=240)
     assert seconds(log_chain.window(sets, [*logs[:-1], other], PG)) == [(10, 40)]
 
 
 def test_the_first_to_know_says_when_a_timeline_began():
     sets, logs = promoted()
-    later = replace(logs[-1], forked_at=at(55))
+    later = logs[-1]._replace(forked_at=at(55))
     assert seconds(log_chain.window(sets, [*logs[:-1], later], PG)) == [(10, 40), (36, 60)]
 
 
@@ -324,7 +332,7 @@ def test_where_two_timelines_lived_at_once_the_newer_counts():
 def test_a_timeline_of_which_nobody_knows_where_it_began_leads_nowhere():
     """Logs that were received before that was written down."""
     sets, logs = promoted()
-    without = [replace(one, parent_fork="", fork_position=None, forked_at=None) for one in logs]
+    without = [one._replace(parent_fork="", fork_position=None, forked_at=None) for one in logs]
     assert seconds(log_chain.window(sets, without, PG)) == [(10, 40)]
     (gap,) = log_chain.gaps(sets, without, PG)
     assert (gap.reached_fork, gap.fork, gap.begins) == ("1", "2", 200)
@@ -387,7 +395,7 @@ def test_a_full_is_kept_by_its_differentials_and_by_the_logs_up_to_the_next_full
 
 
 def test_a_full_that_is_still_queued_releases_nothing():
-    second = replace(data(5, 205, 210, 36), is_completed=False)
+    second = data(5, 205, 210, 36)._replace(is_completed=False)
     assert log_chain.needs([FULL, second], LOGS, SQL) == {2: {1}, 3: {2}, 4: {5, 3}}
 
 
@@ -454,6 +462,7 @@ def agree(life: Life) -> None:
     if not life.crosses_forks:
         check_gaps(life)
     check_needs(life)
+    check_reach(life)
 
 
 def check_plan(life: Life, plan: log_chain.Plan, second: int) -> None:
@@ -507,6 +516,17 @@ def check_needs(life: Life) -> None:
         if all(a.shown_at <= one.until_time for a in sets if a.id in kept):
             assert plan.refusal is None, (one, kept, plan)
             check_plan(life, plan, second)
+
+
+def check_reach(life: Life) -> None:
+    """How far one set reaches is what the window says where there is no other set."""
+    for one in life.sets:
+        lineage = log_chain.lineage_of(one.id, life.sets, life.rules)
+        found = log_chain.reach(one.id, life.sets, life.logs, life.rules)
+        assert (found is None) == (not lineage), (one, found)
+        if lineage:
+            ends = {interval.end for interval in log_chain.window(lineage, life.logs, life.rules)}
+            assert found == max(ends) if len(lineage) == 1 else found in {*ends, one.shown_at}, (one, found)
 
 
 def is_held_by_another(log: ChainSet, logs: list[ChainSet], life: Life) -> bool:
@@ -564,6 +584,7 @@ BUGS: list[tuple[str, ModuleType, str, str]] = [
     ("sqlserver", log_chain, "{lineage[-2].id}", "set()"),
     ("sqlserver", log_chain, "run.furthest[place - 1].log", "run.stretches[0].log"),
     ("sqlserver", log_chain, "reached = reached or _anchor_before(line, run)", "pass"),
+    ("sqlserver", log_chain, " if anchor.data.id == id]", "]"),
     ("postgresql", log_lines, "limit is None or one.last <= limit", "True"),
     ("postgresql", log_lines, "min(last, limit), _LONG_AGO", "last, _LONG_AGO"),
     ("postgresql", log_lines, "max(data.shown_at, self.began_at)", "data.shown_at"),

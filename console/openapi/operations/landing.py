@@ -13,6 +13,7 @@ from typing import Any
 from backups import landing_servers, restoring, windows
 from backups.events import By
 from backups.models import Instance, LandingServer, Restore
+from backups.restoring import Wanted
 from console.openapi import faults
 from console.openapi.faults import Fault
 from regions.models import Region, Store
@@ -68,9 +69,8 @@ def checks(instance: Instance, wish: Wish) -> None:
     """Raise Fault with what speaks against it."""
     wish, databases = _split(wish)
     for database in databases:
-        preview = restoring.checks(instance, **wish, **_of(database))
-        if preview.refusals:
-            raise faults.of_refusals(preview.refusals)
+        if refusals := restoring.why_not(Wanted(instance, **wish, **_of(database))):
+            raise faults.of_refusals(refusals)
 
 
 def ask(instance: Instance, by: By, wish: Wish, described: str) -> Restore:

@@ -32,7 +32,7 @@ from backups.restoring.holding import claim, regions_with_work, run
 from backups.restoring.landing import Landing, announce, landing_of
 from backups.restoring.on_landing import free_name as free_database_name
 from backups.restoring.on_landing import needs_landing
-from backups.restoring.onto import aside_of, why_not_original
+from backups.restoring.onto import aside_of, free_name_beside, targets_beside, why_not_original
 from backups.restoring.pins import keep_pins
 from backups.restoring.places import tidy
 from backups.restoring.writing_off import why_not as why_not_write_off
@@ -58,6 +58,7 @@ __all__ = [
     "connection_words",
     "free_database_name",
     "free_name",
+    "free_name_beside",
     "identity_of",
     "keep_pins",
     "landing_of",
@@ -68,6 +69,7 @@ __all__ = [
     "remove",
     "run",
     "stages_of",
+    "targets_beside",
     "tidy",
     "why_not",
     "why_not_agree",

@@ -103,11 +103,18 @@ def bytes_free(landing: LandingServer) -> int | None:
 # ---- names
 
 
+def why_no_name(name: str, field: str) -> list[Refusal]:
+    """Return why no database may be called this, wherever it is."""
+    if name.strip() and len(name) <= LONGEST_NAME and name.isprintable():
+        return []
+    sentence = f"The name has 1 to {LONGEST_NAME} characters, all of them visible."
+    return [Refusal("InvalidName", sentence, "Choose another name.", field)]
+
+
 def why_not_name(landing: LandingServer, name: str) -> list[Refusal]:
     """Return why no new database may be called this there."""
-    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
-        sentence = f"The name has 1 to {LONGEST_NAME} characters, all of them visible."
-        return [Refusal("InvalidName", sentence, "Choose another name.", "name")]
+    if refusals := why_no_name(name, "name"):
+        return refusals
     coming = Restore.objects.filter(landing=landing, state__in=Restore.HELD, landed_as__iexact=name)
     if name.casefold() in {one.casefold() for one in landing.databases} or coming.exists():
         said = f"{landing.name} has a database {name} already, or gets one."

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from django.conf import settings
+from django.db.models import Q, QuerySet
 
 from backups.engines import engine_of, is_older
 from backups.models import BackupMethod, Instance, Restore
 from backups.restoring.choosing import Choice, Wanted
+from backups.restoring.on_landing import LONGEST_NAME, why_no_name
+from regions.models import Region
 from regions.refusals import Refusal
 
 AS_NEW = "Restore into a new instance, and move what you need from there."
@@ -40,7 +43,8 @@ def why_not(wanted: Wanted, choice: Choice, typed: str | None) -> list[Refusal]:
     source, target = wanted.instance, wanted.onto
     if wanted.is_beside:
         refusals = list(_against_beside(source, target, choice))
-        refusals += why_not_called_beside(target, called_beside(wanted, choice))
+        if called := called_beside(wanted, choice):  # a whole server's has no name
+            refusals += why_not_called_beside(target, called)
     else:
         refusals = [*_against_a_copy(target, choice), *why_not_original(target)]
     if typed is not None and typed != target.name:
@@ -94,6 +98,25 @@ def _against_the_moment(instance: Instance) -> Iterator[Refusal]:
 
 
 # ---- beside what another instance has
+
+
+def targets_beside(instance: Instance, region: Region) -> QuerySet[Instance]:
+    """Return the instances of a region that copies of this one can go beside; none where that is switched off."""
+    engine = engine_of(instance.engine)
+    is_possible = settings.RESTORE_ONTO_EXISTING and engine.restore_database and region.pk != instance.region_id
+    if not is_possible or engine.capabilities.whole_server:
+        return Instance.objects.none()
+    there = Instance.objects.living().filter(engine=instance.engine, region=region)
+    return there.exclude(Q(host="") | Q(share_called="") | Q(share_folder="")).order_by("name", "pk")
+
+
+def free_name_beside(target: Instance, database: str) -> str:
+    """Return its own name where no database there has it, else Sales-restored, Sales-restored-2, …"""
+    name, number = database, 1
+    while why_not_called_beside(target, name):
+        name = f"{database[: LONGEST_NAME - 20]}-restored" + (f"-{number}" if number > 1 else "")
+        number += 1
+    return name
 
 
 def _against_beside(source: Instance, target: Instance, choice: Choice) -> Iterator[Refusal]:
@@ -152,6 +175,8 @@ def called_beside(wanted: Wanted, choice: Choice) -> str:
 
 def why_not_called_beside(target: Instance, called: str) -> list[Refusal]:
     """Return why no new database there may be called this: none is ever restored over one (I20)."""
+    if refusals := why_no_name(called, "called"):
+        return refusals
     there = target.databases.present().filter(name__iexact=called)
     coming = Restore.objects.filter(onto=target, state__in=Restore.HELD, landed_as__iexact=called)
     if not there.exists() and not coming.exists():

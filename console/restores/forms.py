@@ -12,8 +12,12 @@ from django.utils.translation import gettext_lazy as _
 
 NEWEST, MOMENT, SET = "newest", "moment", "set"
 WAYS = [(NEWEST, _("The newest moment")), (MOMENT, _("A moment")), (SET, _("A backup set, as it was taken"))]
-NEW, ORIGINAL = "new", "original"
-TARGETS = [(NEW, _("A new instance")), (ORIGINAL, _("The original instance"))]
+NEW, ORIGINAL, BESIDE = "new", "original", "beside"
+TARGETS = [
+    (NEW, _("A new instance")),
+    (ORIGINAL, _("The original instance")),
+    (BESIDE, _("Beside the databases of an instance")),
+]
 IN_A_FIELD = "%Y-%m-%dT%H:%M:%S"
 
 
@@ -76,6 +80,13 @@ class RestoreForm(forms.Form):
         strip=False,
     )
     landing = forms.ChoiceField(label=_("Landing server"), required=False)
+    beside = forms.ChoiceField(label=_("Instance"), required=False)
+    called = forms.CharField(
+        max_length=100,
+        label=_("Name of the new database"),
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+        required=False,
+    )
     token = forms.CharField(widget=forms.HiddenInput, required=False, max_length=36)
 
     def __init__(
@@ -88,6 +99,7 @@ class RestoreForm(forms.Form):
         refused: dict[str, str],
         limits: dict[str, str],
         landings: Sequence[tuple[str, str]] = (),
+        besides: Sequence[tuple[str, str]] = (),
     ) -> None:
         super().__init__(data, label_suffix="")
         self.refused = refused
@@ -95,8 +107,11 @@ class RestoreForm(forms.Form):
         self.fields["until"].widget.attrs |= limits
         self.fields["database"].choices = [(name, name or gettext("the whole server")) for name in databases]
         self.fields["landing"].choices = landings
+        self.fields["beside"].choices = besides
         if landings:
             self.fields["name"].label = gettext("Name of the new database")
+        if besides:
+            self.fields["typed"].label = gettext("Name of that instance, typed in")
         self.fields["set"].choices = [(pk, str(pk)) for pk in sets]
 
     def clean_by(self) -> str:
@@ -112,6 +127,18 @@ class RestoreForm(forms.Form):
             said = gettext("Give the new database a name.") if is_landed else gettext("Give the new instance a name.")
             raise forms.ValidationError(said, code="required")
         return name
+
+    def clean_beside(self) -> str:
+        chosen = self.cleaned_data["beside"]
+        if not chosen and self.data["target"] == BESIDE:
+            raise forms.ValidationError(gettext("Choose an instance."), code="required")
+        return chosen
+
+    def clean_called(self) -> str:
+        called = self.cleaned_data["called"]
+        if not called and self.data["target"] == BESIDE:
+            raise forms.ValidationError(gettext("Give the new database a name."), code="required")
+        return called
 
     def clean(self) -> dict[str, Any]:
         said = super().clean()

@@ -16,6 +16,7 @@ from billing.amounts import traffic_amount
 from billing.models import ItemCode
 from billing.prices import price_of
 from console.restores.choice import said
+from console.restores.forms import BESIDE, NEW, ORIGINAL
 from console.widgets import words
 from console.widgets.badges import BAD, OK, WARN, Look
 from regions.models import Region
@@ -75,10 +76,8 @@ class Plan:
         return sum(bytes_read(one) for one in (self.preview, *(other.preview for other in self.others)))
 
 
-def plan_of(
-    preview: Preview, region: Region, at: datetime, *, is_onto: bool = False, others: Sequence[Also] = ()
-) -> Plan:
-    lines = [*lines_of(preview, is_onto=is_onto), *(line_of(other) for other in others)]
+def plan_of(preview: Preview, region: Region, at: datetime, *, target: str = NEW, others: Sequence[Also] = ()) -> Plan:
+    lines = [*lines_of(preview, target), *(line_of(other) for other in others)]
     read = sum(bytes_read(one) for one in (preview, *(other.preview for other in others)))
     return Plan(preview, lines, steps_of(preview.sources), charge_inside(region, read, at), others)
 
@@ -105,16 +104,17 @@ def charge_inside(region: Region, size_bytes: int, at: datetime) -> Decimal | No
 # ---- the checks
 
 
-def lines_of(preview: Preview, *, is_onto: bool = False) -> list[Line]:
+def lines_of(preview: Preview, target: str = NEW) -> list[Line]:
     """Return a line for each thing that was looked at: what speaks against the restore first said where it belongs."""
-    against = {"chain": [], "room": [], "name": [], "other": []}
+    against = {"chain": [], "room": [], "typed": [], "name": [], "other": []}
     for refusal in preview.refusals:
         against[_about(refusal)].append(refusal)
     lines = [
         *_lines(against["chain"], gettext("Cannot be brought back"), _chain_holds(preview)),
         *_lines(against["room"], gettext("No room"), _room_is_there(preview)),
-        *(_second_person(against["name"]) if is_onto else _about_the_name(against["name"])),
-        *_lines(against["other"], gettext("Cannot be done"), _nothing_else(preview)),
+        *_lines(against["typed"], gettext("Name not typed in"), []),
+        *(_second_person() if target == ORIGINAL else _about_the_name(against["name"])),
+        *_lines(against["other"], gettext("Cannot be done"), _nothing_else(preview, target)),
     ]
     return lines + [Line(Look(WARN, "triangle-alert", gettext("Mind")), warning) for warning in preview.warnings]
 
@@ -123,18 +123,17 @@ def _about_the_name(refusals: Sequence[Refusal]) -> list[Line]:
     return _lines(refusals, gettext("Name is taken"), [_good(gettext("The name is free"))])
 
 
-def _second_person(refusals: Sequence[Refusal]) -> list[Line]:
-    waits = Line(
-        Look(WARN, "hourglass", gettext("A second person")),
-        gettext("an approver who did not ask has to agree before anything begins"),
-    )
-    return [*_lines(refusals, gettext("Name not typed in"), []), waits]
+def _second_person() -> list[Line]:
+    waits = Look(WARN, "hourglass", gettext("A second person"))
+    return [Line(waits, gettext("an approver who did not ask has to agree before anything begins"))]
 
 
 def _about(refusal: Refusal) -> str:
     if refusal.code == NO_ROOM:
         return "room"
-    if refusal.field in ("name", "typed"):
+    if refusal.field == "typed":
+        return "typed"
+    if refusal.field in ("name", "called"):
         return "name"
     return "chain" if refusal.field in CHAIN_FIELDS else "other"
 
@@ -168,9 +167,12 @@ def _room_is_there(preview: Preview) -> list[Line]:
     return [_good(gettext("Room enough"), gettext("%(needed)s needed, %(free)s free") % known)]
 
 
-def _nothing_else(preview: Preview) -> list[Line]:
+def _nothing_else(preview: Preview, target: str) -> list[Line]:
     if not preview.sources:
         return []
+    if target == BESIDE:
+        told = gettext("as far as is known here: its server is asked before anything is written")
+        return [_good(gettext("Engine and version fit"), told)]
     if preview.landing:
         told = gettext("as %(name)s was last looked at") % {"name": preview.landing.name}
         return [_good(gettext("Version and certificates fit"), told)]

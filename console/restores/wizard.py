@@ -13,11 +13,12 @@ from django.utils.translation import gettext
 from django.views import View
 
 from backups import access, restoring
-from backups.models import Copy, Instance, Role
+from backups.models import Copy, Instance, Restore, Role
 from backups.policies import Refusals
 from console.restores import choice
+from console.restores.beside import BesideChoice
 from console.restores.choice import DEFAULT, Place, SetChoice, Stretch
-from console.restores.forms import MOMENT, NEW, NEWEST, ORIGINAL, SET, RestoreForm, in_a_field, moment_in
+from console.restores.forms import BESIDE, MOMENT, NEW, NEWEST, ORIGINAL, SET, RestoreForm, in_a_field, moment_in
 from console.restores.landing import LandingChoice
 from console.restores.once import is_first, new_token
 from console.restores.plan import Also, Plan, plan_of
@@ -59,8 +60,13 @@ class New(View):
         except Refusals as refused:
             wizard.refuse(refused)
             return _show(request, wizard)
-        waits = gettext("The restore onto %(name)s waits for a second person.")
-        sentence = (waits if restore.onto else gettext("%(name)s is being restored.")) % {"name": restore.name}
+        waits, goes_on = (
+            gettext("The restore onto %(name)s waits for a second person."),
+            gettext("%(name)s is being restored."),
+        )
+        sentence = (waits if restore.state == Restore.State.WAITING else goes_on) % {
+            "name": restore.landed_as or restore.name
+        }
         return leave(request, sentence, to=reverse("restores:page", args=[restore.code]))
 
 
@@ -75,7 +81,7 @@ def _ask_several(request: HttpRequest, wizard: Wizard, token: str) -> HttpRespon
 
 def _wizard(request: HttpRequest, said: QueryDict, *, is_order: bool = False) -> Wizard:
     code = said.get("instance", "")[:40].replace("\0", "")
-    return Wizard(access.instance_for(request.user, code, Role.OPERATOR), said, is_order=is_order)
+    return Wizard(access.instance_for(request.user, code, Role.OPERATOR), said, request.user, is_order=is_order)
 
 
 def _show(request: HttpRequest, wizard: Wizard) -> HttpResponse:
@@ -92,8 +98,9 @@ def _asked_already(request: HttpRequest, token: str) -> HttpResponse:
 class Wizard:
     """What can be chosen for one instance, what of it is asked for, and what would come of that."""
 
-    def __init__(self, instance: Instance, said: QueryDict, *, is_order: bool) -> None:
+    def __init__(self, instance: Instance, said: QueryDict, user: Any, *, is_order: bool) -> None:
         self.instance, self.said, self.at, self.is_order = instance, said, clock.now(), is_order
+        self.user = user
         self.wanted_set = row_number(said.get("set", ""))
 
     # ---- what can be chosen
@@ -187,22 +194,34 @@ class Wizard:
     def needs_landing(self) -> bool:
         return restoring.needs_landing(self.instance)
 
+    @cached_property
+    def beside(self) -> BesideChoice:
+        return BesideChoice(self, self.user)
+
     # ---- what is asked for
 
     @cached_property
     def target(self) -> str:
         """Return as what: while one is only looking, what can be chosen."""
-        asked = self.said.get("target") == ORIGINAL
-        return ORIGINAL if asked and (self.is_order or not self.why_not_onto) else NEW
+        asked = self.said.get("target")
+        if asked == ORIGINAL and (self.is_order or not self.why_not_onto):
+            return ORIGINAL
+        if asked == BESIDE and (self.is_order or self.beside.targets):
+            return BESIDE
+        return NEW
 
     @property
     def is_onto(self) -> bool:
         return self.target == ORIGINAL
 
     @property
+    def is_beside(self) -> bool:
+        return self.target == BESIDE
+
+    @property
     def name(self) -> str:
-        """Return the new instance's name, or what was typed in for that of the original."""
-        return self.form.cleaned_data.get("typed" if self.is_onto else "name", "")
+        """Return the new instance's name, or what was typed in for that of one that is there."""
+        return self.form.cleaned_data.get("typed" if self.is_onto or self.is_beside else "name", "")
 
     @cached_property
     def asked_by(self) -> str:
@@ -233,6 +252,8 @@ class Wizard:
             "typed": self.said.get("typed", ""),
             "name": self._name,
             "landing": self.landing.server.code if self.landing and self.landing.server else "",
+            "beside": self.beside.target.code if self.beside.target else self.said.get("beside", ""),
+            "called": self.beside.called,
             "token": self.said.get("token") or new_token(),
         }
         return RestoreForm(
@@ -243,6 +264,7 @@ class Wizard:
             refused=self.refused,
             limits=self._limits,
             landings=[(one.code, one.name) for one in self.landing.servers] if self.landing else (),
+            besides=[(one.code, one.name) for one in self.beside.targets],
         )
 
     @property
@@ -254,7 +276,7 @@ class Wizard:
     @property
     def also(self) -> dict[str, str]:
         """Return the other databases that are wanted: a set is one database's, a moment is everybody's."""
-        return self.landing.also if self.landing and self.by != SET else {}
+        return self.landing.also if self.landing and self.by != SET and not self.is_beside else {}
 
     @property
     def _limits(self) -> dict[str, str]:
@@ -283,9 +305,7 @@ class Wizard:
         """Return what is asked for, as the verbs of backups.restoring take it; the form is valid as far as it goes."""
         said = self.form.cleaned_data
         chosen = next((one.set for one in self.sets if one.set.pk == said.get("set")), None)
-        onto = {"onto": self.instance} if self.is_onto else {}
-        if self.landing and self.landing.server:
-            onto = {"landing": self.landing.server}
+        onto = self._onto
         if self.place.store is None and said["by"] == SET:
             return {"default_set": chosen, **onto}
         place = {"store": self.place.store} if self.place.store else {"at_source": True}
@@ -297,14 +317,22 @@ class Wizard:
             wish["until"] = said["until"]
         return wish
 
+    @property
+    def _onto(self) -> dict[str, Any]:
+        if self.is_beside:
+            return {"onto": self.beside.target, "called": self.form.cleaned_data.get("called", "")}
+        if self.is_onto:
+            return {"onto": self.instance}
+        return {"landing": self.landing.server} if self.landing and self.landing.server else {}
+
     @cached_property
     def plan(self) -> Plan | None:
         """Return what would come of it, None where the form does not say enough; a name may still be missing."""
-        if self.why_not or set(self.form.errors) - {"name"}:
+        if self.why_not or set(self.form.errors) - {"name", "called"}:
             return None
         preview = restoring.checks(self.instance, name=self.name, **self.wish)
         others = [self._other(database, name) for database, name in self.also.items()]
-        return plan_of(preview, self.place.region, self.at, is_onto=self.is_onto, others=others)
+        return plan_of(preview, self.place.region, self.at, target=self.target, others=others)
 
     def _other(self, database: str, name: str) -> Also:
         wish = self.wish | {"database": database}
@@ -324,7 +352,7 @@ class Wizard:
         self.nearest = self.nearest
         self.form.data = self.form.data | {"token": new_token()}
         for refusal in refused.items:
-            self.form.add_error(refusal.field if refusal.field in ("name", "typed") else None, str(refusal))
+            self.form.add_error(refusal.field if refusal.field in ("name", "typed", "called") else None, str(refusal))
 
     @property
     def region_name(self) -> str:
@@ -339,11 +367,13 @@ class Wizard:
         """Return where links to a moment begin: the same instance, place, target and name."""
         kept = {"instance": self.instance.code, "place": self.place.key, "database": self.database}
         as_what = {"target": self.target, "name": self.form["name"].value()}
-        landed = self.landing.kept if self.landing else []
-        return f"{reverse('restores:new')}?{urlencode([*(kept | as_what).items(), *landed])}"
+        return f"{reverse('restores:new')}?{urlencode([*(kept | as_what).items(), *self._kept])}"
+
+    @property
+    def _kept(self) -> list[tuple[str, str]]:
+        return [*(self.landing.kept if self.landing else []), *self.beside.kept]
 
     @property
     def address(self) -> str:
         kept = [(name, self.said[name]) for name in KEPT if name in self.said]
-        kept += self.landing.kept if self.landing else []
-        return f"{reverse('restores:new')}?{urlencode(kept)}"
+        return f"{reverse('restores:new')}?{urlencode([*kept, *self._kept])}"

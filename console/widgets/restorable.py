@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from django.conf import settings
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils.translation import gettext
 
@@ -16,9 +17,14 @@ from console.widgets.set_lists import is_there
 def why_engine_not_restored(instance: Instance) -> str:
     """Return why Farshore restores nothing of this engine, "" when it does."""
     engine = engine_of(instance.engine)
-    if engine.restore is not None or (engine.restore_database is not None and _lands(instance)):
+    if engine.restore is not None or (engine.restore_database is not None and _has_where(instance)):
         return ""
     return gettext("Farshore does not restore %(engine)s yet") % {"engine": engine.capabilities.label}
+
+
+def _has_where(instance: Instance) -> bool:
+    """Whether there may be a server for its databases: an instance of the copies' region where that is allowed."""
+    return settings.RESTORE_ONTO_EXISTING or _lands(instance)
 
 
 def _lands(instance: Instance) -> bool:

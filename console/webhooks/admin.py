@@ -9,7 +9,7 @@ from django.http import HttpRequest
 
 from console.support.nouns import Facts, among
 from console.webhooks import posting
-from console.webhooks.models import Attempt, Delivery, Endpoint, Kind
+from console.webhooks.models import Attempt, Delivery, Endpoint, FormerSecret, Kind
 
 
 @admin.register(Endpoint)
@@ -34,6 +34,15 @@ class Endpoints(Facts):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return self.get_fields(request, obj)
+
+
+@admin.register(FormerSecret)
+class FormerSecrets(Facts):
+    list_display = ["endpoint", "until"]
+    list_filter = ["until"]
+    list_select_related = ["endpoint"]
+    search_fields = ["endpoint__code", "endpoint__name"]
+    ordering = ["-pk"]
 
 
 @admin.register(Delivery)

@@ -92,6 +92,7 @@ FACTS = [
     "clienttoken",
     "usednonce",
     "endpoint",
+    "formersecret",
     "delivery",
     "attempt",
 ]

@@ -23,7 +23,7 @@ from django.db import connection, transaction
 from backups import alerts, events, seals
 from backups.models import Alert, Event, Instance, Membership, Role
 from console.webhooks import delivering, deriving, endpoints, posting, signing, tidying
-from console.webhooks.models import Attempt, Delivery, Endpoint
+from console.webhooks.models import Attempt, Delivery, Endpoint, FormerSecret
 from regions import clock
 from regions.refusals import Refusal
 from tests.backups.world import World
@@ -374,12 +374,12 @@ def test_for_a_day_the_old_secret_signs_beside_the_new_one(
     sweep()
     [message] = receiver.messages
     assert message.is_signed_with(old.secret) and message.is_signed_with(new.secret) and old.secret != new.secret
-    Endpoint.objects.update(former_until=clock.now())
+    FormerSecret.objects.update(until=clock.now())
     happen(orders, 2)
     sweep()
     assert receiver.messages[1].is_signed_with(new.secret) and not receiver.messages[1].is_signed_with(old.secret)
     tidying.forget_old()
-    assert Endpoint.objects.get().sealed_former_secret is None
+    assert not FormerSecret.objects.exists()
 
 
 def test_both_secrets_are_sealed_again_when_the_key_ring_is_rotated(
@@ -388,11 +388,11 @@ def test_both_secrets_are_sealed_again_when_the_key_ring_is_rotated(
     settings.FARSHORE_KEYS = tmp_path / "keys"
     old = make(world.user)
     new = endpoints.rotate(old.endpoint, world.by)
-    before = Endpoint.objects.get()
+    before, former_before = Endpoint.objects.get(), FormerSecret.objects.get()
     call_command("rotate_keys", verbosity=0)
-    after = Endpoint.objects.get()
+    after, former_after = Endpoint.objects.get(), FormerSecret.objects.get()
     assert bytes(after.sealed_secret) != bytes(before.sealed_secret)
-    assert bytes(after.sealed_former_secret) != bytes(before.sealed_former_secret)
+    assert bytes(former_after.sealed) != bytes(former_before.sealed)
     settings.FARSHORE_KEYS.write_text(settings.FARSHORE_KEYS.read_text().splitlines()[0] + "\n")
     happen(orders)
     sweep()
@@ -421,7 +421,7 @@ def test_no_secret_is_in_events_logs_or_rows(
     kinds = Event.objects.filter(kind__startswith="webhook.").order_by("pk").values_list("kind", flat=True)
     assert [kind.partition(".")[2] for kind in kinds] == ["created", "rotated", "disabled", "enabled", "removed"]
     removed = Endpoint.objects.get()
-    assert bytes(removed.sealed_secret) == b"" and removed.sealed_former_secret is None
+    assert bytes(removed.sealed_secret) == b"" and not FormerSecret.objects.exists()
     assert not endpoints.endpoints_for(world.user).exists()
 
 

@@ -139,7 +139,7 @@ def test_it_is_changed_disabled_enabled_given_a_new_secret_and_removed(
     assert secret_on(desk.post(at("rotate", told)).content.decode()) in endpoints.secrets_of(
         Endpoint.objects.get(), told.created_at
     )
-    assert "the old one signs as well until" in shown(desk, at("page", told))
+    assert "what came before it signs as well until" in shown(desk, at("page", told))
     desk.post(at("disable", told))
     page = shown(desk, at("page", told))
     assert "mei disabled it." in page and "Send a test" not in page

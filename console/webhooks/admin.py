@@ -9,7 +9,7 @@ from django.http import HttpRequest
 
 from console.support.nouns import Facts, among
 from console.webhooks import posting
-from console.webhooks.models import Attempt, Delivery, Endpoint, FormerSecret, Kind
+from console.webhooks.models import Attempt, Delivery, Endpoint, FormerSecret, Kind, Turn
 
 
 @admin.register(Endpoint)
@@ -61,3 +61,11 @@ class Attempts(Facts):
     list_select_related = ["delivery"]
     search_fields = ["delivery__message_id", "delivery__endpoint__code"]
     ordering = ["-pk"]
+
+
+@admin.register(Turn)
+class Turns(Facts):
+    list_display = ["id", "fence", "leased_by", "leased_until"]
+    list_filter = [("leased_until", admin.EmptyFieldListFilter)]
+    search_fields = ["leased_by"]
+    ordering = ["pk"]

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import uniform
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q
 
 from backups import alerts
-from console.webhooks import endpoints, posting, signing
+from console.webhooks import endpoints, posting, signing, turns
 from console.webhooks.audience import audience_of
 from console.webhooks.models import Attempt, Delivery, Endpoint
 from console.webhooks.posting import GONE, Outcome
@@ -28,8 +26,7 @@ from regions import clock
 from regions.refusals import Refusal
 
 log = logging.getLogger(__name__)
-LOCK = 730_081
-RUN_SECONDS = 10  # nothing new is begun after it; what was begun ends within WAIT_SECONDS
+RUN_SECONDS = 10  # nothing new is begun after it; what was begun ends within WAIT_SECONDS (turns.LEASE is longer)
 AT_ONCE = 32  # threads that wait for somebody else's machine
 WAIT_SECONDS = posting.TOTAL_SECONDS + 5  # longer than any POST, unless a name is being resolved
 LEASE = timedelta(seconds=60)
@@ -53,7 +50,7 @@ class Claim:
 
 def deliver_due(run_seconds: float = RUN_SECONDS) -> int:
     """Send what is due for as long as a run may take; return how many attempts were made. Safe to run beside itself."""
-    with _the_only_run() as mine:
+    with turns.turn() as mine:
         return _Run(time.monotonic() + run_seconds).work() if mine else 0
 
 
@@ -115,19 +112,6 @@ def _settled(claim: Claim, outcome: Outcome) -> bool:
     except Exception:  # with its traceback; its lease runs out, and the others in flight are still written down
         log.exception("webhook not settled", extra={"message": claim.delivery.message_id})
         return False
-
-
-@contextmanager
-def _the_only_run() -> Iterator[bool]:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [LOCK])
-        mine = cursor.fetchone()[0]
-    try:
-        yield mine
-    finally:
-        if mine:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
 
 
 # ---- claiming

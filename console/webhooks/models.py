@@ -185,3 +185,21 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.delivery}: {self.status or self.error or 'no word'}"
+
+
+class Turn(models.Model):
+    """Whose turn it is to send: one run at a time in the installation, until it ends or its lease does. One row."""
+
+    fence = models.BigIntegerField(default=0)
+    leased_until = models.DateTimeField(null=True)
+    leased_by = models.CharField(max_length=120, blank=True)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="webhook_one_turn")]
+
+    def __str__(self) -> str:
+        return f"turn {self.fence} of {self.leased_by or 'nobody'}"
+
+    @classmethod
+    def current(cls) -> Turn:
+        return cls.objects.get_or_create(id=1)[0]

@@ -95,6 +95,7 @@ FACTS = [
     "formersecret",
     "delivery",
     "attempt",
+    "turn",
 ]
 
 

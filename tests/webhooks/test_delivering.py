@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -22,8 +23,8 @@ from django.db import connection, transaction
 
 from backups import alerts, events, seals
 from backups.models import Alert, Event, Instance, Membership, Role
-from console.webhooks import delivering, deriving, endpoints, posting, signing, tidying
-from console.webhooks.models import Attempt, Delivery, Endpoint, FormerSecret
+from console.webhooks import delivering, deriving, endpoints, posting, signing, tidying, turns
+from console.webhooks.models import Attempt, Delivery, Endpoint, FormerSecret, Turn
 from regions import clock
 from regions.refusals import Refusal
 from tests.backups.world import World
@@ -31,6 +32,7 @@ from tests.backups.world import make as make_world
 from tests.servers import free_port
 from tests.webhooks.conftest import Make, sweep
 from tests.webhooks.receiver import Receiver, dripping, receiving, redirecting, silent
+from tests.webhooks.vanishing import VANISHING, a_way_to_the_database
 
 ROOT = Path(__file__).parents[2]
 
@@ -448,7 +450,9 @@ def test_killed_between_the_post_and_the_row_the_same_id_goes_out_again(
     assert died.returncode == -9, died.stderr.decode()[-2000:]
     delivery = Delivery.objects.get()
     assert (delivery.state, delivery.attempts, delivery.fence) == ("waiting", 1, 1) and len(receiver.messages) == 1
-    assert sweep() == 0, "its lease is not over"
+    assert sweep() == 0, "its turn is not over"
+    Turn.objects.update(leased_until=clock.now())
+    assert sweep() == 0, "nor is its lease of the message"
     Delivery.objects.update(leased_until=clock.now())
     assert sweep() == 1
     first, second = receiver.messages
@@ -459,6 +463,46 @@ def test_killed_between_the_post_and_the_row_the_same_id_goes_out_again(
 
 
 @pytest.mark.django_db(transaction=True)
+def test_of_a_sender_whose_machine_vanished_another_takes_over_though_its_session_is_still_there(
+    world: World, orders: Instance, make: Make, receiver: Receiver, tmp_path: Path
+) -> None:
+    """PostgreSQL misses a machine that says nothing any more only after its TCP keep-alive: hours, as it is shipped."""
+    make(world.user)
+    happen(orders)
+    seals.seal_events()
+    deriving.derive()
+    with a_way_to_the_database(tmp_path) as address:
+        environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "console.settings", "DATABASE_URL": address}
+        died = subprocess.run(
+            [sys.executable, "-c", DYING], cwd=ROOT, env=environment, capture_output=True, timeout=120
+        )
+        assert died.returncode == -9, died.stderr.decode()[-2000:]
+        assert sweep() == 0, "it has the turn"
+        turn = Turn.objects.get()
+        assert turn.leased_by.startswith(socket.gethostname()) and f":{os.getpid()}" not in turn.leased_by
+        assert turn.leased_until < clock.now() + timedelta(minutes=1)
+        Turn.objects.update(leased_until=clock.now())
+        Delivery.objects.update(leased_until=clock.now())
+        assert sweep() == 1 and Delivery.objects.get().state == "delivered"
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", [VANISHING])
+            assert cursor.fetchone() == (1,), "nobody has told PostgreSQL"
+    assert Turn.objects.get().leased_until is None
+
+
+def test_whose_turn_has_passed_to_another_does_not_end_it(world: World) -> None:
+    with turns.turn() as first:
+        Turn.objects.update(leased_until=clock.now())
+        with turns.turn() as second:
+            assert first and second
+            until = Turn.objects.get().leased_until
+            turns._give_back(1)
+            assert Turn.objects.get().leased_until == until
+            with turns.turn() as third:
+                assert not third
+
+
+@pytest.mark.django_db(transaction=True)
 def test_there_is_one_run_at_a_time(world: World, orders: Instance, make: Make, receiver: Receiver) -> None:
     """What hangs holds one slot of one worker, however often the clock rings."""
     make(world.user)
@@ -466,7 +510,7 @@ def test_there_is_one_run_at_a_time(world: World, orders: Instance, make: Make, 
     holds, may_end = threading.Event(), threading.Event()
 
     def other() -> None:
-        with delivering._the_only_run() as mine:
+        with turns.turn() as mine:
             assert mine
             holds.set()
             may_end.wait(30)

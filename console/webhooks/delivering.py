@@ -133,10 +133,13 @@ def _due() -> list[int]:
 def claim_next(endpoint_pk: int) -> Claim | None:
     """Take the endpoint's next due delivery under a new fence, and write the attempt down; None when there is none.
 
-    What its owner may no longer hear of is dropped on the way.
+    What its owner may no longer hear of is dropped on the way. Of an endpoint that somebody has locked none is taken:
+    what came of it could not be written down, and a machine that vanished may have locked it for hours.
     """
     while True:
         with transaction.atomic():
+            if not endpoints.lock(endpoint_pk, waits=False):
+                return None
             at = clock.now()
             delivery = (
                 Delivery.objects.select_for_update(skip_locked=True, of=("self",), no_key=True)

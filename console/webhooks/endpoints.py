@@ -268,9 +268,13 @@ def _require_maker(owner: Any) -> None:
         )
 
 
-def lock(pk: int) -> None:
-    """Whoever changes deliveries of an endpoint, and the endpoint, locks it first; so nobody waits for each other."""
-    list(Endpoint.objects.select_for_update(no_key=True).filter(pk=pk).values_list("pk"))
+def lock(pk: int, *, waits: bool = True) -> bool:
+    """Whoever changes deliveries of an endpoint, and the endpoint, locks it first; so nobody waits for each other.
+
+    False when it is not there, or somebody else has it and this one does not wait.
+    """
+    locked = Endpoint.objects.select_for_update(no_key=True, skip_locked=not waits)
+    return bool(locked.filter(pk=pk).values_list("pk"))
 
 
 def _locked(endpoint: Endpoint) -> Endpoint:

@@ -490,6 +490,34 @@ def test_of_a_sender_whose_machine_vanished_another_takes_over_though_its_sessio
     assert Turn.objects.get().leased_until is None
 
 
+@pytest.mark.django_db(transaction=True)
+def test_an_endpoint_that_somebody_locked_holds_up_none_of_the_others(
+    world: World, orders: Instance, make: Make, receiver: Receiver
+) -> None:
+    """Such as a machine that vanished while it wrote down what came of it."""
+    locked, free = make(world.user).endpoint, make(world.user).endpoint
+    happen(orders)
+    seals.seal_events()
+    deriving.derive()
+    holds, may_end = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with transaction.atomic():
+            endpoints.lock(locked.pk)
+            holds.set()
+            may_end.wait(30)
+        connection.close()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert holds.wait(30)
+    assert sweep() == 1 and thread.is_alive(), "nobody waited for it"
+    assert free.deliveries.get().state == "delivered" and locked.deliveries.get().attempts == 0
+    may_end.set()
+    thread.join()
+    assert sweep() == 1 and locked.deliveries.get().state == "delivered"
+
+
 def test_whose_turn_has_passed_to_another_does_not_end_it(world: World) -> None:
     with turns.turn() as first:
         Turn.objects.update(leased_until=clock.now())

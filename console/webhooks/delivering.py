@@ -19,7 +19,7 @@ from django.db.models import Exists, F, OuterRef, Q
 
 from backups import alerts
 from console.webhooks import endpoints, posting, signing, turns
-from console.webhooks.audience import audience_of
+from console.webhooks.audience import audience_of, may_learn_what_listens
 from console.webhooks.models import Attempt, Delivery, Endpoint
 from console.webhooks.posting import GONE, Outcome
 from regions import clock
@@ -85,7 +85,8 @@ class _Run:
         except Refusal as refusal:  # its secret cannot be opened: nothing to send, and somebody has to know
             _settled(claim, Outcome(None, refusal.sentence, 0))
             return
-        future = self.hands.submit(posting.post, *prepared)
+        tells_why = may_learn_what_listens(claim.delivery.endpoint.user)
+        future = self.hands.submit(posting.post, *prepared, tells_why=tells_why)
         self.underway[future] = claim, time.monotonic() + WAIT_SECONDS
 
     def _settle_some(self) -> None:

@@ -22,6 +22,7 @@ from django.core.management import call_command
 from django.db import connection, transaction
 
 from backups import alerts, events, seals
+from backups.events import By
 from backups.models import Alert, Event, Instance, Membership, Role
 from console.webhooks import delivering, deriving, endpoints, posting, signing, tidying, turns
 from console.webhooks.models import Attempt, Delivery, Endpoint, FormerSecret, Turn
@@ -261,6 +262,50 @@ def test_what_is_no_http_and_what_is_not_there_is_said_in_words(
     }
 
 
+@pytest.mark.parametrize("role", [Role.BILLING, Role.SECURITY, Role.OPERATOR])
+def test_the_log_scans_no_ports_for_who_could_not_scan_them_before(
+    world: World,
+    orders: Instance,
+    make: Make,
+    receiver: Receiver,
+    role: Role,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A closed port, one that is silent, one that speaks something else: only an operator's log tells them apart, as
+    the test of an instance's connection does."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(posting, "TOTAL_SECONDS", 1)
+    owner = User.objects.create_user("mei-too")
+    Membership.objects.create(user=owner, group=world.group, role=role)
+    make(owner, url=f"http://127.0.0.1:{free_port()}/")
+    with receiving() as quiet, receiving() as other:
+        quiet.answers, other.answers = [silent], [lambda handler: handler.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n")]
+        for found in (quiet, other):
+            make(owner, url=found.url)
+        for endpoint in Endpoint.objects.all():
+            endpoints.send_test(endpoint, By(owner))
+        assert sweep() == 3
+    told = set(Delivery.objects.values_list("last_error", "last_status"))
+    why = {"Nothing answers there.", "It did not answer in time.", "What it answered is not HTTP."}
+    if role == Role.OPERATOR:
+        assert told == {(one, None) for one in why}
+        return
+    assert told == {(posting.UNTOLD, None)}
+    assert all(took >= 1000 for took in Attempt.objects.values_list("milliseconds", flat=True)), "nor by the time"
+    assert {one.reason for one in caplog.records if one.message == "webhook not answered"} == why
+
+
+def test_what_answers_is_told_to_every_owner(world: World, orders: Instance, make: Make, receiver: Receiver) -> None:
+    owner = User.objects.create_user("mei-too")
+    Membership.objects.create(user=owner, group=world.group, role=Role.SECURITY)
+    make(owner)
+    receiver.answers = [404]
+    happen(orders)
+    sweep()
+    assert Delivery.objects.get().last_error == "It answered 404."
+
+
 def _nonsense(size: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
     def answer(request: BaseHTTPRequestHandler) -> None:
         request.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + size + b"\r\n" + b"x" * 9000)
@@ -306,11 +351,11 @@ def test_what_goes_wrong_with_one_is_written_down_and_the_others_go_out(
     happen(orders)
     real, calls = posting.post, []
 
-    def post(*given: Any) -> Any:
+    def post(*given: Any, **more: Any) -> Any:
         calls.append(given)
         if len(calls) == 1:
             raise RuntimeError("planted")
-        return real(*given)
+        return real(*given, **more)
 
     monkeypatch.setattr(posting, "post", post)
     sweep()

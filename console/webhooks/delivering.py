@@ -228,4 +228,5 @@ def _give_up(endpoint: Endpoint, why: str) -> None:
         if endpoints.disable_by_itself(endpoint, why):
             said = f"The webhook {endpoint.name} of {endpoint.user} was disabled: {why}"
             remedy = "When it answers again, enable it on the page of webhooks; or remove it there."
-            alerts.open_alert(endpoints.FAILING, endpoints.subject_of(endpoint), said, remedy=remedy)
+            subject = endpoints.subject_of(endpoint)
+            alerts.open_alert(endpoints.FAILING, subject, said, remedy=remedy, user=endpoint.user)

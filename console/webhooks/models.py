@@ -162,6 +162,7 @@ class Delivery(models.Model):
             models.Index(fields=["endpoint", "due_at"], condition=Q(state="waiting"), name="webhook_due"),
             models.Index(fields=["endpoint", "-id"], name="webhook_log"),
             models.Index(fields=["created_at"], name="webhook_by_age"),
+            models.Index(fields=["endpoint"], condition=Q(state="failed"), name="webhook_failed"),
         ]
 
     def __str__(self) -> str:

@@ -141,17 +141,21 @@ def drill_query_for(user: Any, pk: int, *roles: str) -> DrillQuery:
 
 
 def alerts_for(user: Any) -> QuerySet[Alert]:
-    """Return open alerts of the user's groups; those of no group (a store) only for who runs the installation.
+    """Return open alerts of the user's groups, and of what is the user's own (a webhook); those of neither (a store)
+    only for who runs the installation.
 
     What is told of a budget is for those whose costs they are.
     """
     opened = Alert.objects.filter(closed_at=None).order_by("-opened_at")
+    if not user.is_active:
+        return opened.none()
     if sees_all(user):
         return opened
     billed = groups_for(user, Role.BILLING)
     of_money = Q(group__in=billed) | Q(_bills_everywhere(billed), group=None)
     is_of_money = Q(code__startswith=BUDGET)
-    return opened.filter(is_of_money & of_money | ~is_of_money & Q(group__in=groups_for(user)))
+    theirs = Q(group__in=groups_for(user)) | Q(user=user)
+    return opened.filter(is_of_money & of_money | ~is_of_money & theirs)
 
 
 def _bills_everywhere(billed: QuerySet[ResourceGroup]) -> Q:

@@ -7,6 +7,7 @@ import logging
 from smtplib import SMTPException
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.core.mail import send_mail
 from django.db import IntegrityError, transaction
 from django.db.models import Q
@@ -34,8 +35,12 @@ def open_alert(
     remedy: str = "",
     instance: Instance | None = None,
     group: ResourceGroup | None = None,
+    user: User | None = None,
 ) -> Alert:
-    """Open the alert, or bring the words of the open one up to date; safe to repeat. `group`: where no instance is."""
+    """Open the alert, or bring the words of the open one up to date; safe to repeat.
+
+    `group`: where no instance is; `user`: where it is about something of a person's own.
+    """
     words = {"sentence": sentence, "remedy": remedy}
     found = Alert.objects.filter(code=code, subject=subject, closed_at=None).first()
     if found is None:
@@ -47,6 +52,7 @@ def open_alert(
                     opened_at=clock.now(),
                     instance=instance,
                     group_id=instance.group_id if instance else group and group.pk,
+                    user=user,
                     **words,
                 )
         except IntegrityError:  # somebody opened it between the look and the insert

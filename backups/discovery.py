@@ -243,13 +243,15 @@ def _settle(file: BackupFile, inspection: Inspection) -> int:
         return _record(file, Inspection(refusal=_not_understood()))
 
 
-def _why_no_backup(inspection: Inspection) -> Refusal | None:
-    """The metadata of somebody else's snapshot is no backup: nothing can be restored from it alone (R-7.3)."""
-    if not any(facts.method is Method.SNAPSHOT for facts in inspection.sets):
-        return None
+def _is_backup(facts: SetFacts) -> bool:
+    """The metadata of somebody else's snapshot is none: nothing can be restored from it alone (R-7.3)."""
+    return facts.method is not Method.SNAPSHOT
+
+
+def _of_another_tool(what: str = "It is") -> Refusal:
     return Refusal(
         "SnapshotWithoutFiles",
-        "It is the metadata of a snapshot that another tool took; the data is in that tool's storage.",
+        f"{what} the metadata of a snapshot that another tool took; the data is in that tool's storage.",
         "Let that tool keep it, or let Farshore take the snapshots.",
     )
 
@@ -259,13 +261,16 @@ def _record(file: BackupFile, inspection: Inspection) -> int:
         locked = BackupFile.objects.select_for_update(of=("self",)).select_related("instance").get(pk=file.pk)
         if locked.state != BackupFile.State.SEEN:
             return 0
-        if refusal := inspection.refusal or _why_no_backup(inspection):
-            _refuse_file(locked, refusal)
+        backups = [facts for facts in inspection.sets if _is_backup(facts)]
+        if not backups:
+            _refuse_file(locked, inspection.refusal or _of_another_tool())
             return 0
         locked.state, locked.settled_at = BackupFile.State.SETTLED, clock.now()
         locked.media_set_guid = inspection.sets[0].media_set_guid
         locked.save(update_fields=["state", "settled_at", "media_set_guid"])
-        return sum(_record_set(locked, facts) for facts in inspection.sets)
+        if others := [facts for facts in inspection.sets if not _is_backup(facts)]:
+            _refuse_sets(locked, others)
+        return sum(_record_set(locked, facts) for facts in backups)
 
 
 def _refuse_file(file: BackupFile, refusal: Refusal) -> None:
@@ -282,6 +287,22 @@ def _refuse_file(file: BackupFile, refusal: Refusal) -> None:
         file=file.pk,
         code=refusal.code,
     )
+
+
+def _refuse_sets(file: BackupFile, others: list[SetFacts]) -> None:
+    """Say which sets of a file that holds backups too are none; the words stand with the file, and so with its sets.
+
+    One event, until there are other words: a file that is appended to is another file each time.
+    """
+    named = [f"set {one.position} of {one.database} ({one.finished_at:%Y-%m-%d %H:%M:%S} UTC)" for one in others]
+    refusal = _of_another_tool(f"Not taken for backups: {', '.join(named)}. Each is")
+    words = speakable(str(refusal))
+    of_its_name = BackupFile.objects.filter(store=file.store_id, key=file.key).exclude(pk=file.pk)
+    is_news = not of_its_name.filter(refusal=words).exists()
+    BackupFile.objects.filter(pk=file.pk).update(refusal_code=refusal.code, refusal=words)
+    if is_news:
+        sentence = speakable(f"{file}: {refusal.sentence}")
+        events.record("set.refused", sentence, instance=file.instance, file=file.pk, code=refusal.code)
 
 
 def record_told(file: BackupFile, facts: SetFacts, thumbprint: str) -> bool:

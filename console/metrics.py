@@ -1,4 +1,4 @@
-"""What `manage.py status` counts, as Prometheus reads it, for whoever brings METRICS_TOKEN.
+"""What `manage.py status` counts, and how the webhooks stand, as Prometheus reads it, for whoever brings METRICS_TOKEN.
 
 A token and not an address: behind a proxy on this machine everybody comes from it. Labels hold regions, states and
 codes, never a name of an owner.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
@@ -16,6 +16,7 @@ from django.core.cache import cache
 from django.http import Http404, HttpRequest, HttpResponse
 
 from backups import status
+from console.webhooks.standing import Standing, standing
 from regions.models import Store
 
 KEPT_SECONDS = 10  # several scrapers ask the database once
@@ -60,7 +61,31 @@ def text() -> str:
             ),
             _gauge("farshore_open_alerts", "Open alerts by code.", _by("code", alerts)),
             _gauge("farshore_status", "As manage.py status exits: 0, 1 or 2.", [({}, status.exit_code(found))]),
+            *_webhooks(standing()),
         ]
+    )
+
+
+def _webhooks(found: Standing) -> Iterator[str]:
+    yield _gauge(
+        "farshore_webhooks",
+        "Webhooks by state; given_up: disabled by Farshore itself.",
+        _by("state", found.endpoints),
+    )
+    yield _gauge(
+        "farshore_webhook_deliveries",
+        "Messages that wait, and those of the last thirty days that were tried too often.",
+        _by("state", found.deliveries),
+    )
+    yield _gauge(
+        "farshore_webhook_oldest_waiting_seconds",
+        "Age of the oldest message that waits, also where its receiver takes nothing.",
+        [({}, found.oldest_seconds)],
+    )
+    yield _gauge(
+        "farshore_webhook_overdue_seconds",
+        "For how long a message could have been sent and was not; more than minutes: nobody sends.",
+        [({}, found.overdue_seconds)],
     )
 
 

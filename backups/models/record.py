@@ -47,6 +47,7 @@ class Alert(models.Model):
     remedy = models.TextField(blank=True)
     group = models.ForeignKey("backups.ResourceGroup", models.PROTECT, null=True, related_name="alerts")
     instance = models.ForeignKey("backups.Instance", models.PROTECT, null=True, related_name="alerts")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+")  # whose own it is
     opened_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
     mailed_open_at = models.DateTimeField(null=True)

@@ -15,6 +15,8 @@ from console.widgets import words
 from console.widgets.icons import icon
 from console.widgets.tables import LONG, ConsoleTable
 
+WEBHOOK = "webhook_"  # how the codes of alerts about webhooks begin
+
 
 def _with_proof(record: Event | Alert) -> SafeString:
     where = reverse("instances:page", args=[record.instance.code])
@@ -23,10 +25,14 @@ def _with_proof(record: Event | Alert) -> SafeString:
 
 
 def _where(alert: Alert) -> SafeString | str:
-    """Return the way to the page where something can be done about it, for alerts about money."""
-    if not alert.code.startswith(BUDGET):
+    """Return the way to the page where something can be done about it, for alerts about money and webhooks."""
+    if alert.code.startswith(BUDGET):
+        page, name = "budgets:page", gettext("Budgets and forecast")
+    elif alert.code.startswith(WEBHOOK):
+        page, name = "webhooks:list", gettext("Webhooks")
+    else:
         return ""
-    return format_html(' <a href="{}">{}</a>', reverse("budgets:page"), gettext("Budgets and forecast"))
+    return format_html(' <a href="{}">{}</a>', reverse(page), name)
 
 
 class EventTable(ConsoleTable):

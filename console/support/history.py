@@ -58,9 +58,9 @@ class AcceptedInstances(Facts):
 
 @admin.register(Alert)
 class Alerts(Facts):
-    list_display = ["opened_at", "code", "sentence", "instance", "closed_at"]
+    list_display = ["opened_at", "code", "sentence", "instance", "user", "closed_at"]
     list_filter = ["code", ("closed_at", admin.EmptyFieldListFilter), "group"]
-    list_select_related = ["instance"]
+    list_select_related = ["instance", "user"]
     search_fields = ["sentence", "subject", "code", "instance__code", "instance__name"]
     ordering = ["-pk"]
 

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 
 from console.support.nouns import Facts, among
 from console.webhooks import posting
-from console.webhooks.models import Attempt, Delivery, Endpoint, Kind
+from console.webhooks.models import Attempt, Delivery, Endpoint, FormerSecret, Kind, Turn
 
 
 @admin.register(Endpoint)
@@ -36,6 +36,15 @@ class Endpoints(Facts):
         return self.get_fields(request, obj)
 
 
+@admin.register(FormerSecret)
+class FormerSecrets(Facts):
+    list_display = ["endpoint", "until"]
+    list_filter = ["until"]
+    list_select_related = ["endpoint"]
+    search_fields = ["endpoint__code", "endpoint__name"]
+    ordering = ["-pk"]
+
+
 @admin.register(Delivery)
 class Deliveries(Facts):
     list_display = ["message_id", "kind", "endpoint", "instance", "occurred_at", "state", "attempts", "last_status"]
@@ -52,3 +61,11 @@ class Attempts(Facts):
     list_select_related = ["delivery"]
     search_fields = ["delivery__message_id", "delivery__endpoint__code"]
     ordering = ["-pk"]
+
+
+@admin.register(Turn)
+class Turns(Facts):
+    list_display = ["id", "fence", "leased_by", "leased_until"]
+    list_filter = [("leased_until", admin.EmptyFieldListFilter)]
+    search_fields = ["leased_by"]
+    ordering = ["pk"]

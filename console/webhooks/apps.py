@@ -9,8 +9,8 @@ class WebhooksConfig(AppConfig):
     verbose_name = "Webhooks"
 
     def ready(self) -> None:
-        from console.webhooks.models import Endpoint
+        from console.webhooks.models import Endpoint, FormerSecret
         from regions import secrets
 
-        for column in ("sealed_secret", "sealed_former_secret"):
-            secrets.register("console_webhooks.Endpoint", column, Endpoint.identity.fget)
+        secrets.register("console_webhooks.Endpoint", "sealed_secret", Endpoint.identity.fget)
+        secrets.register("console_webhooks.FormerSecret", "sealed", FormerSecret.identity.fget)

@@ -6,6 +6,7 @@ Asked when a happening is found, and again right before it is sent.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from django.db.models import Q
 
@@ -42,6 +43,11 @@ def audience_of(endpoint: Endpoint) -> Audience:
         seen, billed = seen & chosen, billed & chosen
     fleet = not endpoint.is_limited and owner.is_active and access.bills_everywhere(owner)
     return Audience(frozenset(seen), frozenset(billed), fleet, owner.is_active)
+
+
+def may_learn_what_listens(user: Any) -> bool:
+    """Whether a log may tell a closed address from a silent one: the test of an instance's connection tells them so."""
+    return user.is_active and (access.may_run_installation(user) or access.groups_for(user, Role.OPERATOR).exists())
 
 
 def visible_to(user: object) -> Q:

@@ -9,27 +9,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import uniform
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q
 
 from backups import alerts
-from console.webhooks import endpoints, posting, signing
-from console.webhooks.audience import audience_of
+from console.webhooks import endpoints, posting, signing, turns
+from console.webhooks.audience import audience_of, may_learn_what_listens
 from console.webhooks.models import Attempt, Delivery, Endpoint
 from console.webhooks.posting import GONE, Outcome
 from regions import clock
 from regions.refusals import Refusal
 
 log = logging.getLogger(__name__)
-LOCK = 730_081
-RUN_SECONDS = 10  # nothing new is begun after it; what was begun ends within WAIT_SECONDS
+RUN_SECONDS = 10  # nothing new is begun after it; what was begun ends within WAIT_SECONDS (turns.LEASE is longer)
 AT_ONCE = 32  # threads that wait for somebody else's machine
 WAIT_SECONDS = posting.TOTAL_SECONDS + 5  # longer than any POST, unless a name is being resolved
 LEASE = timedelta(seconds=60)
@@ -53,7 +50,7 @@ class Claim:
 
 def deliver_due(run_seconds: float = RUN_SECONDS) -> int:
     """Send what is due for as long as a run may take; return how many attempts were made. Safe to run beside itself."""
-    with _the_only_run() as mine:
+    with turns.turn() as mine:
         return _Run(time.monotonic() + run_seconds).work() if mine else 0
 
 
@@ -88,7 +85,8 @@ class _Run:
         except Refusal as refusal:  # its secret cannot be opened: nothing to send, and somebody has to know
             _settled(claim, Outcome(None, refusal.sentence, 0))
             return
-        future = self.hands.submit(posting.post, *prepared)
+        tells_why = may_learn_what_listens(claim.delivery.endpoint.user)
+        future = self.hands.submit(posting.post, *prepared, tells_why=tells_why)
         self.underway[future] = claim, time.monotonic() + WAIT_SECONDS
 
     def _settle_some(self) -> None:
@@ -117,19 +115,6 @@ def _settled(claim: Claim, outcome: Outcome) -> bool:
         return False
 
 
-@contextmanager
-def _the_only_run() -> Iterator[bool]:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [LOCK])
-        mine = cursor.fetchone()[0]
-    try:
-        yield mine
-    finally:
-        if mine:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
-
-
 # ---- claiming
 
 
@@ -149,10 +134,13 @@ def _due() -> list[int]:
 def claim_next(endpoint_pk: int) -> Claim | None:
     """Take the endpoint's next due delivery under a new fence, and write the attempt down; None when there is none.
 
-    What its owner may no longer hear of is dropped on the way.
+    What its owner may no longer hear of is dropped on the way. Of an endpoint that somebody has locked none is taken:
+    what came of it could not be written down, and a machine that vanished may have locked it for hours.
     """
     while True:
         with transaction.atomic():
+            if not endpoints.lock(endpoint_pk, waits=False):
+                return None
             at = clock.now()
             delivery = (
                 Delivery.objects.select_for_update(skip_locked=True, of=("self",), no_key=True)
@@ -240,4 +228,5 @@ def _give_up(endpoint: Endpoint, why: str) -> None:
         if endpoints.disable_by_itself(endpoint, why):
             said = f"The webhook {endpoint.name} of {endpoint.user} was disabled: {why}"
             remedy = "When it answers again, enable it on the page of webhooks; or remove it there."
-            alerts.open_alert(endpoints.FAILING, endpoints.subject_of(endpoint), said, remedy=remedy)
+            subject = endpoints.subject_of(endpoint)
+            alerts.open_alert(endpoints.FAILING, subject, said, remedy=remedy, user=endpoint.user)

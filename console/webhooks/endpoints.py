@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models.functions import Now
 from django.http import Http404
 
 from backups import access, alerts, events, seals
@@ -16,12 +17,13 @@ from backups.events import FARSHORE, By
 from backups.models import ResourceGroup
 from console.webhooks import bodies, posting, signing
 from console.webhooks.audience import MAKERS, visible_to
-from console.webhooks.models import CHOSEN, Delivery, Endpoint, Kind
+from console.webhooks.models import CHOSEN, Delivery, Endpoint, FormerSecret, Kind
 from regions import clock, secrets
 from regions.refusals import Refusal
 
 MOST = 20  # of one person
 FORMER_KEPT = timedelta(hours=24)
+FORMER_MOST = 5  # at once: each is one more signature in every message
 FAILING = "webhook_failing"
 
 
@@ -50,7 +52,10 @@ def endpoints_for(user: Any) -> QuerySet[Endpoint]:
 
 
 def endpoint_for(user: Any, code: str) -> Endpoint:
-    found = endpoints_for(user).filter(code=code).first()
+    """Return the endpoint with `former_until`: until when a former secret signs as well, None when none does."""
+    former = FormerSecret.objects.filter(endpoint=OuterRef("pk"), until__gt=Now()).order_by("-until")
+    latest = Subquery(former.values("until")[:1])
+    found = endpoints_for(user).annotate(former_until=latest).filter(code=code).first()
     if found is None:
         raise Http404("No such webhook.")
     return found
@@ -102,24 +107,37 @@ def change(endpoint: Endpoint, wish: Wish, by: By) -> None:
 
 
 def rotate(endpoint: Endpoint, by: By) -> NewSecret:
-    """Give it a new secret; for a day the old one signs as well, so that a receiver need not change at once."""
+    """Give it a new secret; each former one signs for a day, so that a receiver need not change at once.
+
+    Raises Refusal when as many sign already as may: none of them is cut off before its day is over.
+    """
     _require_owner(endpoint, by)
     with transaction.atomic():
         locked = _locked(endpoint)
         at, secret = clock.now(), signing.new_secret()
-        locked.sealed_former_secret, locked.former_until = locked.sealed_secret, at + FORMER_KEPT
+        _require_room_for_a_secret(locked, at)
+        locked.former_secrets.create(sealed=locked.sealed_secret, until=at + FORMER_KEPT)
         locked.sealed_secret, locked.rotated_at = secrets.seal(secret.encode(), locked.identity), at
-        locked.save(update_fields=["sealed_secret", "sealed_former_secret", "former_until", "rotated_at"])
+        locked.save(update_fields=["sealed_secret", "rotated_at"])
         said = f"{by.name} gave the webhook {_named(locked)} a new secret; the old one signs until a day later."
         _record("rotated", said, locked, by)
     return NewSecret(locked, secret)
 
 
+def _require_room_for_a_secret(endpoint: Endpoint, at: datetime) -> None:
+    until = sorted(endpoint.former_secrets.filter(until__gt=at).values_list("until", flat=True))
+    if len(until) >= FORMER_MOST:
+        raise Refusal(
+            "RotatedTooOften",
+            f"It was given {FORMER_MOST} new secrets within a day, and each that they replaced still signs.",
+            f"Wait until {until[0]:%Y-%m-%d %H:%M} UTC, when the first of those ends, or add another webhook.",
+        )
+
+
 def secrets_of(endpoint: Endpoint, at: datetime) -> list[str]:
     """Return the secrets that sign now, the newest first."""
-    sealed = [endpoint.sealed_secret]
-    if endpoint.sealed_former_secret and endpoint.former_until and at < endpoint.former_until:
-        sealed.append(endpoint.sealed_former_secret)
+    former = endpoint.former_secrets.filter(until__gt=at).order_by("-pk").values_list("sealed", flat=True)
+    sealed = [endpoint.sealed_secret, *former]
     return [secrets.open_sealed(bytes(one), endpoint.identity).decode() for one in sealed]
 
 
@@ -178,7 +196,8 @@ def remove(endpoint: Endpoint, by: By) -> None:
     """Take it away with its secret; what was sent stays in its log, for the admin."""
     with transaction.atomic():
         locked, at = _locked(endpoint), clock.now()
-        locked.removed_at, locked.sealed_secret, locked.sealed_former_secret = at, b"", None
+        locked.removed_at, locked.sealed_secret = at, b""
+        locked.former_secrets.all().delete()
         locked.disabled_at = locked.disabled_at or at
         locked.disabled_why = locked.disabled_why or f"{by.name} removed it."
         locked.save()
@@ -249,9 +268,13 @@ def _require_maker(owner: Any) -> None:
         )
 
 
-def lock(pk: int) -> None:
-    """Whoever changes deliveries of an endpoint, and the endpoint, locks it first; so nobody waits for each other."""
-    list(Endpoint.objects.select_for_update(no_key=True).filter(pk=pk).values_list("pk"))
+def lock(pk: int, *, waits: bool = True) -> bool:
+    """Whoever changes deliveries of an endpoint, and the endpoint, locks it first; so nobody waits for each other.
+
+    False when it is not there, or somebody else has it and this one does not wait.
+    """
+    locked = Endpoint.objects.select_for_update(no_key=True, skip_locked=not waits)
+    return bool(locked.filter(pk=pk).values_list("pk"))
 
 
 def _locked(endpoint: Endpoint) -> Endpoint:

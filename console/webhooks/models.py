@@ -48,7 +48,7 @@ class Endpoint(models.Model):
 
     enabled <──enable, disable (a person, a 410, days of failures)──> disabled (`disabled_at`, `disabled_why`)
     Removed (`removed_at`) it is shown to nobody and has no secret any more; events name it. The secret is told once.
-    `sealed_former_secret` signs as well until `former_until`.
+    Those before it sign as well for a while: `former_secrets`.
     `sequence`: the last seal whose event was looked at; `looked_at`: when alerts were, none from before `since`.
     """
 
@@ -60,8 +60,6 @@ class Endpoint(models.Model):
     is_limited = models.BooleanField(default=False)  # to `groups`, also when none of them is left; else its owner's
     groups = models.ManyToManyField("backups.ResourceGroup", blank=True, related_name="+")
     sealed_secret = models.BinaryField(editable=False)
-    sealed_former_secret = models.BinaryField(null=True, editable=False)
-    former_until = models.DateTimeField(null=True)
     created_at = models.DateTimeField()
     rotated_at = models.DateTimeField(null=True)
     disabled_at = models.DateTimeField(null=True)
@@ -85,8 +83,7 @@ class Endpoint(models.Model):
         constraints = [
             models.CheckConstraint(condition=~Q(kinds=[]), name="webhook_hears_of_something"),
             models.CheckConstraint(
-                condition=Q(removed_at=None)
-                | Q(disabled_at__isnull=False, sealed_former_secret=None, sealed_secret=b""),
+                condition=Q(removed_at=None) | Q(disabled_at__isnull=False, sealed_secret=b""),
                 name="webhook_removed_knows_nothing",
             ),
         ]
@@ -102,6 +99,25 @@ class Endpoint(models.Model):
     @property
     def is_enabled(self) -> bool:
         return self.disabled_at is None and self.removed_at is None
+
+
+class FormerSecret(models.Model):
+    """A secret that another has replaced: it signs beside the newer ones until its own day is over."""
+
+    endpoint = models.ForeignKey(Endpoint, models.CASCADE, related_name="former_secrets")
+    sealed = models.BinaryField(editable=False)
+    until = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.endpoint} until {self.until:%Y-%m-%d %H:%M} UTC"
+
+    @property
+    def identity(self) -> str:
+        """What it was sealed for when it was the endpoint's own."""
+        return self.endpoint.identity
 
 
 class Delivery(models.Model):
@@ -146,6 +162,7 @@ class Delivery(models.Model):
             models.Index(fields=["endpoint", "due_at"], condition=Q(state="waiting"), name="webhook_due"),
             models.Index(fields=["endpoint", "-id"], name="webhook_log"),
             models.Index(fields=["created_at"], name="webhook_by_age"),
+            models.Index(fields=["endpoint"], condition=Q(state="failed"), name="webhook_failed"),
         ]
 
     def __str__(self) -> str:
@@ -169,3 +186,21 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.delivery}: {self.status or self.error or 'no word'}"
+
+
+class Turn(models.Model):
+    """Whose turn it is to send: one run at a time in the installation, until it ends or its lease does. One row."""
+
+    fence = models.BigIntegerField(default=0)
+    leased_until = models.DateTimeField(null=True)
+    leased_by = models.CharField(max_length=120, blank=True)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="webhook_one_turn")]
+
+    def __str__(self) -> str:
+        return f"turn {self.fence} of {self.leased_by or 'nobody'}"
+
+    @classmethod
+    def current(cls) -> Turn:
+        return cls.objects.get_or_create(id=1)[0]

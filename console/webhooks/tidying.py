@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from console.webhooks.models import Attempt, Delivery, Endpoint
+from console.webhooks.models import Attempt, Delivery, FormerSecret
 from regions import clock
 
 KEPT = timedelta(days=30)
@@ -14,7 +14,7 @@ BATCH = 5_000
 def forget_old() -> int:
     """Return how many deliveries were forgotten; what still waits never is. Safe to repeat."""
     at = clock.now()
-    Endpoint.objects.filter(former_until__lte=at).update(sealed_former_secret=None, former_until=None)
+    FormerSecret.objects.filter(until__lte=at).delete()
     old = Delivery.objects.filter(created_at__lt=at - KEPT).exclude(state=Delivery.State.WAITING)
     gone = 0
     while batch := list(old.values_list("pk", flat=True)[:BATCH]):

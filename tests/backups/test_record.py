@@ -222,6 +222,16 @@ def test_an_account_that_was_closed_sees_nothing(world: World, orders: Instance)
     assert not access.may_run_installation(world.user)
 
 
+def test_an_alert_about_a_persons_own_is_theirs_until_their_account_is_closed(world: World, stranger: User) -> None:
+    alerts.open_alert("story", "theirs:1", "Something of theirs is wrong.", user=stranger)
+    assert access.alerts_for(stranger).exists()
+    other = User.objects.create_user("other")
+    Membership.objects.create(user=other, group=world.group, role=Role.OPERATOR)
+    assert not access.alerts_for(other).exists()
+    stranger.is_active = False
+    assert not access.alerts_for(stranger).exists()
+
+
 def test_an_alert_of_no_group_is_for_who_runs_the_installation(world: World, stranger: User) -> None:
     alerts.open_alert("story", "store:1", "A store does not answer.")
     assert access.alerts_for(world.user).exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -12,19 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import Client
+from django.urls import reverse
 
-from backups import asking, default_backups, layout, planning, policies, snapshots, watch
+from backups import asking, audit, default_backups, layout, planning, policies, snapshots, watch
 from backups.engines.sqlserver import suspending
 from backups.models import (
     Alert,
     BackupFile,
     BackupJob,
     BackupSet,
+    Copy,
     CopyState,
+    Event,
     Instance,
     Kind,
     RememberedSet,
+    RestorableInterval,
     StorageSnapshot,
+    Transfer,
 )
 from backups.policies import Settings
 from demo import mtf
@@ -474,6 +481,65 @@ def test_the_metadata_of_another_tools_snapshot_is_no_backup(world: World) -> No
     file = BackupFile.objects.get()
     assert (file.state, file.refusal_code) == ("refused", "SnapshotWithoutFiles") and "another tool" in file.refusal
     assert not planning.has_valid(found, metadata.database, clock.now())
+
+
+def metadata_of(database: str, **more: Any) -> mtf.Backup:
+    return replace(mtf.full(database, started_at=clock.now(), **more), extra_flags=2, metadata_only=True)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_among_backups_in_one_file_it_is_refused_by_itself(world: World, client: Client, place: int) -> None:
+    """Wherever it stands; the backups are found, carried and restorable, at their own places in the file (R-7.3)."""
+    found = world.instance("orders", edition="cluster", backup_method="snapshot")
+    world.enable(found)
+    world.set(found, logs_enabled=True)
+    at = clock.now()
+    full = mtf.full("Sales", started_at=at)
+    log = mtf.log(full, first=full.last, last=full.last + 10**5, started_at=at + timedelta(minutes=2))
+    sets = [full, log]
+    sets.insert(place, metadata_of("Stock"))
+    path = world.drop(found, "all.bak", *sets)
+    assert world.find(found) == 2
+    kept = BackupSet.objects.order_by("pk")
+    assert [(one.database, one.kind, one.status) for one in kept] == [
+        ("Sales", Kind.FULL, "succeeded"),
+        ("Sales", Kind.LOG, "succeeded"),
+    ]
+    assert [one.set_files.get().position for one in kept] == [sets.index(full) + 1, sets.index(log) + 1]
+    assert planning.has_valid(found, "Sales", clock.now()) and not planning.has_valid(found, "Stock", clock.now())
+    file = BackupFile.objects.get()
+    assert (file.state, file.refusal_code) == ("settled", "SnapshotWithoutFiles")
+    assert f"set {place + 1} of Stock" in file.refusal and "another tool" in file.refusal
+    assert "Sales" not in file.refusal
+    [told] = Event.objects.filter(kind="set.refused")
+    assert told.data["file"] == file.pk and f"set {place + 1} of Stock" in told.sentence
+    client.force_login(world.user)
+    assert f"set {place + 1} of Stock" in client.get(reverse("backup_sets:page", args=[kept[0].pk])).content.decode()
+    world.carry()
+    assert [(copy.state, copy.error) for copy in Copy.objects.all()] == [(CopyState.COMPLETED, "")] * 2
+    assert path.read_bytes() == (world.folder / TARGET / Transfer.objects.get().key).read_bytes()
+    assert RestorableInterval.objects.get().reached == kept[1].last_position
+    assert list(audit.breaches()) == []
+
+
+def test_what_is_appended_later_is_found_and_the_same_words_are_no_news(world: World) -> None:
+    found = world.instance("orders", edition="cluster", backup_method="snapshot")
+    sets = [mtf.full("Sales", started_at=clock.now()), metadata_of("Stock")]
+    media = mtf.media_of(sets[0])
+    for number in range(3):
+        path = world.drop(found, "all.bak", body=mtf.file_of(*sets, media=media))
+        os.utime(path, (1_800_000_000 + number, 1_800_000_000 + number))
+        world.find(found)
+        sets.append(mtf.full("Sales", started_at=clock.now(), seed=f"night {number}"))
+    assert BackupSet.objects.count() == 3 and BackupFile.objects.count() == 3
+    assert Event.objects.filter(kind="set.refused").count() == 1
+    assert all("set 2 of Stock" in file.refusal for file in BackupFile.objects.all())
+    sets.append(metadata_of("Stock", seed="another"))
+    world.drop(found, "all.bak", body=mtf.file_of(*sets, media=media))
+    world.find(found)
+    assert Event.objects.filter(kind="set.refused").count() == 2
+    newest = BackupFile.objects.get(state="settled")
+    assert "set 2 of Stock" in newest.refusal and "set 6 of Stock" in newest.refusal
 
 
 def test_nor_is_it_where_only_the_server_knows_what_it_is(

@@ -92,8 +92,10 @@ FACTS = [
     "clienttoken",
     "usednonce",
     "endpoint",
+    "formersecret",
     "delivery",
     "attempt",
+    "turn",
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -21,9 +22,10 @@ from django.core.management import call_command
 from django.db import connection, transaction
 
 from backups import alerts, events, seals
+from backups.events import By
 from backups.models import Alert, Event, Instance, Membership, Role
-from console.webhooks import delivering, deriving, endpoints, posting, signing, tidying
-from console.webhooks.models import Attempt, Delivery, Endpoint
+from console.webhooks import delivering, deriving, endpoints, posting, signing, tidying, turns
+from console.webhooks.models import Attempt, Delivery, Endpoint, FormerSecret, Turn
 from regions import clock
 from regions.refusals import Refusal
 from tests.backups.world import World
@@ -31,6 +33,7 @@ from tests.backups.world import make as make_world
 from tests.servers import free_port
 from tests.webhooks.conftest import Make, sweep
 from tests.webhooks.receiver import Receiver, dripping, receiving, redirecting, silent
+from tests.webhooks.vanishing import VANISHING, a_way_to_the_database
 
 ROOT = Path(__file__).parents[2]
 
@@ -259,6 +262,50 @@ def test_what_is_no_http_and_what_is_not_there_is_said_in_words(
     }
 
 
+@pytest.mark.parametrize("role", [Role.BILLING, Role.SECURITY, Role.OPERATOR])
+def test_the_log_scans_no_ports_for_who_could_not_scan_them_before(
+    world: World,
+    orders: Instance,
+    make: Make,
+    receiver: Receiver,
+    role: Role,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A closed port, one that is silent, one that speaks something else: only an operator's log tells them apart, as
+    the test of an instance's connection does."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(posting, "TOTAL_SECONDS", 1)
+    owner = User.objects.create_user("mei-too")
+    Membership.objects.create(user=owner, group=world.group, role=role)
+    make(owner, url=f"http://127.0.0.1:{free_port()}/")
+    with receiving() as quiet, receiving() as other:
+        quiet.answers, other.answers = [silent], [lambda handler: handler.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n")]
+        for found in (quiet, other):
+            make(owner, url=found.url)
+        for endpoint in Endpoint.objects.all():
+            endpoints.send_test(endpoint, By(owner))
+        assert sweep() == 3
+    told = set(Delivery.objects.values_list("last_error", "last_status"))
+    why = {"Nothing answers there.", "It did not answer in time.", "What it answered is not HTTP."}
+    if role == Role.OPERATOR:
+        assert told == {(one, None) for one in why}
+        return
+    assert told == {(posting.UNTOLD, None)}
+    assert all(took >= 1000 for took in Attempt.objects.values_list("milliseconds", flat=True)), "nor by the time"
+    assert {one.reason for one in caplog.records if one.message == "webhook not answered"} == why
+
+
+def test_what_answers_is_told_to_every_owner(world: World, orders: Instance, make: Make, receiver: Receiver) -> None:
+    owner = User.objects.create_user("mei-too")
+    Membership.objects.create(user=owner, group=world.group, role=Role.SECURITY)
+    make(owner)
+    receiver.answers = [404]
+    happen(orders)
+    sweep()
+    assert Delivery.objects.get().last_error == "It answered 404."
+
+
 def _nonsense(size: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
     def answer(request: BaseHTTPRequestHandler) -> None:
         request.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + size + b"\r\n" + b"x" * 9000)
@@ -304,11 +351,11 @@ def test_what_goes_wrong_with_one_is_written_down_and_the_others_go_out(
     happen(orders)
     real, calls = posting.post, []
 
-    def post(*given: Any) -> Any:
+    def post(*given: Any, **more: Any) -> Any:
         calls.append(given)
         if len(calls) == 1:
             raise RuntimeError("planted")
-        return real(*given)
+        return real(*given, **more)
 
     monkeypatch.setattr(posting, "post", post)
     sweep()
@@ -374,12 +421,12 @@ def test_for_a_day_the_old_secret_signs_beside_the_new_one(
     sweep()
     [message] = receiver.messages
     assert message.is_signed_with(old.secret) and message.is_signed_with(new.secret) and old.secret != new.secret
-    Endpoint.objects.update(former_until=clock.now())
+    FormerSecret.objects.update(until=clock.now())
     happen(orders, 2)
     sweep()
     assert receiver.messages[1].is_signed_with(new.secret) and not receiver.messages[1].is_signed_with(old.secret)
     tidying.forget_old()
-    assert Endpoint.objects.get().sealed_former_secret is None
+    assert not FormerSecret.objects.exists()
 
 
 def test_both_secrets_are_sealed_again_when_the_key_ring_is_rotated(
@@ -388,11 +435,11 @@ def test_both_secrets_are_sealed_again_when_the_key_ring_is_rotated(
     settings.FARSHORE_KEYS = tmp_path / "keys"
     old = make(world.user)
     new = endpoints.rotate(old.endpoint, world.by)
-    before = Endpoint.objects.get()
+    before, former_before = Endpoint.objects.get(), FormerSecret.objects.get()
     call_command("rotate_keys", verbosity=0)
-    after = Endpoint.objects.get()
+    after, former_after = Endpoint.objects.get(), FormerSecret.objects.get()
     assert bytes(after.sealed_secret) != bytes(before.sealed_secret)
-    assert bytes(after.sealed_former_secret) != bytes(before.sealed_former_secret)
+    assert bytes(former_after.sealed) != bytes(former_before.sealed)
     settings.FARSHORE_KEYS.write_text(settings.FARSHORE_KEYS.read_text().splitlines()[0] + "\n")
     happen(orders)
     sweep()
@@ -421,7 +468,7 @@ def test_no_secret_is_in_events_logs_or_rows(
     kinds = Event.objects.filter(kind__startswith="webhook.").order_by("pk").values_list("kind", flat=True)
     assert [kind.partition(".")[2] for kind in kinds] == ["created", "rotated", "disabled", "enabled", "removed"]
     removed = Endpoint.objects.get()
-    assert bytes(removed.sealed_secret) == b"" and removed.sealed_former_secret is None
+    assert bytes(removed.sealed_secret) == b"" and not FormerSecret.objects.exists()
     assert not endpoints.endpoints_for(world.user).exists()
 
 
@@ -448,7 +495,9 @@ def test_killed_between_the_post_and_the_row_the_same_id_goes_out_again(
     assert died.returncode == -9, died.stderr.decode()[-2000:]
     delivery = Delivery.objects.get()
     assert (delivery.state, delivery.attempts, delivery.fence) == ("waiting", 1, 1) and len(receiver.messages) == 1
-    assert sweep() == 0, "its lease is not over"
+    assert sweep() == 0, "its turn is not over"
+    Turn.objects.update(leased_until=clock.now())
+    assert sweep() == 0, "nor is its lease of the message"
     Delivery.objects.update(leased_until=clock.now())
     assert sweep() == 1
     first, second = receiver.messages
@@ -459,6 +508,74 @@ def test_killed_between_the_post_and_the_row_the_same_id_goes_out_again(
 
 
 @pytest.mark.django_db(transaction=True)
+def test_of_a_sender_whose_machine_vanished_another_takes_over_though_its_session_is_still_there(
+    world: World, orders: Instance, make: Make, receiver: Receiver, tmp_path: Path
+) -> None:
+    """PostgreSQL misses a machine that says nothing any more only after its TCP keep-alive: hours, as it is shipped."""
+    make(world.user)
+    happen(orders)
+    seals.seal_events()
+    deriving.derive()
+    with a_way_to_the_database(tmp_path) as address:
+        environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "console.settings", "DATABASE_URL": address}
+        died = subprocess.run(
+            [sys.executable, "-c", DYING], cwd=ROOT, env=environment, capture_output=True, timeout=120
+        )
+        assert died.returncode == -9, died.stderr.decode()[-2000:]
+        assert sweep() == 0, "it has the turn"
+        turn = Turn.objects.get()
+        assert turn.leased_by.startswith(socket.gethostname()) and f":{os.getpid()}" not in turn.leased_by
+        assert turn.leased_until < clock.now() + timedelta(minutes=1)
+        Turn.objects.update(leased_until=clock.now())
+        Delivery.objects.update(leased_until=clock.now())
+        assert sweep() == 1 and Delivery.objects.get().state == "delivered"
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", [VANISHING])
+            assert cursor.fetchone() == (1,), "nobody has told PostgreSQL"
+    assert Turn.objects.get().leased_until is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_endpoint_that_somebody_locked_holds_up_none_of_the_others(
+    world: World, orders: Instance, make: Make, receiver: Receiver
+) -> None:
+    """Such as a machine that vanished while it wrote down what came of it."""
+    locked, free = make(world.user).endpoint, make(world.user).endpoint
+    happen(orders)
+    seals.seal_events()
+    deriving.derive()
+    holds, may_end = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with transaction.atomic():
+            endpoints.lock(locked.pk)
+            holds.set()
+            may_end.wait(30)
+        connection.close()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert holds.wait(30)
+    assert sweep() == 1 and thread.is_alive(), "nobody waited for it"
+    assert free.deliveries.get().state == "delivered" and locked.deliveries.get().attempts == 0
+    may_end.set()
+    thread.join()
+    assert sweep() == 1 and locked.deliveries.get().state == "delivered"
+
+
+def test_whose_turn_has_passed_to_another_does_not_end_it(world: World) -> None:
+    with turns.turn() as first:
+        Turn.objects.update(leased_until=clock.now())
+        with turns.turn() as second:
+            assert first and second
+            until = Turn.objects.get().leased_until
+            turns._give_back(1)
+            assert Turn.objects.get().leased_until == until
+            with turns.turn() as third:
+                assert not third
+
+
+@pytest.mark.django_db(transaction=True)
 def test_there_is_one_run_at_a_time(world: World, orders: Instance, make: Make, receiver: Receiver) -> None:
     """What hangs holds one slot of one worker, however often the clock rings."""
     make(world.user)
@@ -466,7 +583,7 @@ def test_there_is_one_run_at_a_time(world: World, orders: Instance, make: Make, 
     holds, may_end = threading.Event(), threading.Event()
 
     def other() -> None:
-        with delivering._the_only_run() as mine:
+        with turns.turn() as mine:
             assert mine
             holds.set()
             may_end.wait(30)

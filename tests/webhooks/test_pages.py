@@ -139,7 +139,7 @@ def test_it_is_changed_disabled_enabled_given_a_new_secret_and_removed(
     assert secret_on(desk.post(at("rotate", told)).content.decode()) in endpoints.secrets_of(
         Endpoint.objects.get(), told.created_at
     )
-    assert "the old one signs as well until" in shown(desk, at("page", told))
+    assert "what came before it signs as well until" in shown(desk, at("page", told))
     desk.post(at("disable", told))
     page = shown(desk, at("page", told))
     assert "mei disabled it." in page and "Send a test" not in page
@@ -209,6 +209,28 @@ def test_other_peoples_are_not_there_and_whoever_runs_the_installation_cannot_ta
     root.post(at("disable", told))
     assert "root disabled this webhook" in desk.post(at("enable", told)).content.decode()
     assert not Endpoint.objects.get().is_enabled
+
+
+def test_who_owns_a_webhook_that_failed_for_good_is_told_on_every_page_and_others_of_the_group_are_not(
+    desk: Client, fleet: Fleet, told: Endpoint, receiver: Receiver
+) -> None:
+    """It is as much their own as the webhook: others of the group know of neither."""
+    receiver.answers = [410]
+    desk.post(at("test", told))
+    sweep()
+    said = f"The webhook pager of {fleet.user} was disabled"
+    fellow, root = Client(), Client()
+    member = User.objects.create_user("lin")
+    Membership.objects.create(user=member, group=fleet.group, role=Role.OPERATOR)
+    fellow.force_login(member)
+    root.force_login(fleet.root())
+    for address in (reverse("overview:page"), reverse("activity:alerts")):
+        assert said in shown(desk, address) and said in shown(root, address) and said not in shown(fellow, address)
+        assert f'href="{LIST}">Webhooks</a>' in shown(desk, address)
+    Membership.objects.filter(user=fleet.user).update(group=ResourceGroup.objects.create(name="Elsewhere"))
+    assert said in shown(desk, reverse("activity:alerts"))
+    desk.post(at("enable", told))
+    assert said not in shown(desk, reverse("activity:alerts"))
 
 
 def test_the_log_of_who_lost_a_group_no_longer_shows_it(desk: Client, fleet: Fleet, told: Endpoint) -> None:

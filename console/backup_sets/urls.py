@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from console.backup_sets import views
+from console.backup_sets import holds, views
 
 app_name = "backup_sets"
 urlpatterns = [
@@ -15,5 +15,7 @@ urlpatterns = [
     path("<int:pk>/delete/", views.Delete.as_view(), name="delete"),
     path("copies/<int:pk>/retry/", views.retry, name="retry"),
     path("copies/<int:pk>/again/", views.again, name="again"),
+    path("copies/<int:pk>/hold/", holds.Place.as_view(), name="hold"),
+    path("holds/<int:pk>/release/", holds.Release.as_view(), name="release"),
     path("copies/<int:pk>/cancel/", views.Cancel.as_view(), name="cancel"),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
@@ -13,11 +13,12 @@ from django.utils.translation import gettext, ngettext
 from django.views import View
 from django.views.decorators.http import require_POST
 
-from backups import access, mending, planning, policies, replication, retiring, server_scripts
+from backups import access, holds, mending, planning, policies, replication, retiring, server_scripts
 from backups.events import By
-from backups.models import BackupJob, BackupSet, CancelReason, Copy, CopyState, Role, Transfer
+from backups.models import BackupJob, BackupSet, CancelReason, Copy, CopyState, Hold, Role, Transfer
 from console.backup_sets.beside import beside, file_name
 from console.backup_sets.cost import traffic_of
+from console.backup_sets.holds import may_hold
 from console.widgets.acting import acting
 from console.widgets.addresses import restoring, row_numbers
 from console.widgets.dialogs import done, render_dialog
@@ -36,6 +37,7 @@ from regions.refusals import Refusal
 
 EVENTS_SHOWN = 50
 ATTEMPTS_SHOWN = 40
+HELD = Hold.objects.filter(released_at=None).select_related("placed_by").order_by("pk")
 
 
 class SetList(ListView):
@@ -167,6 +169,7 @@ def page(request: HttpRequest, pk: int) -> HttpResponse:
         "files": found.set_files.select_related("file__store").order_by("family_sequence", "position"),
         "events": found.events.order_by("-pk")[:EVENTS_SHOWN],
         "may_operate": found.instance.may_operate,
+        "may_hold": may_hold(request, found.instance.group_id),
         "downloads": downloads_of(found),
         "beside": beside(found),
         "why_not_restored": why_set_not_restored(found, found.copies.visible()),
@@ -193,6 +196,7 @@ def copies(request: HttpRequest, pk: int) -> HttpResponse:
     found = access.set_for(request.user, pk)
     mark_operated(request, [found.instance])
     shown = _copies_of(found) | {"set": found, "may_operate": found.instance.may_operate}
+    shown["may_hold"] = may_hold(request, found.instance.group_id)
     return render(request, "backup_sets/_copies.html", shown)
 
 
@@ -208,7 +212,8 @@ def _base_of(found: BackupSet) -> BackupSet | None:
 
 
 def _copies_of(found: BackupSet) -> dict[str, Any]:
-    copies = list(found.copies.visible().select_related("destination_store__region", "policy").order_by("-pk"))
+    rows = found.copies.visible().select_related("destination_store__region", "policy").order_by("-pk")
+    copies = list(rows.prefetch_related(Prefetch("holds", HELD, to_attr="held")))
     progress = progress_of(copies, clock.now())
     for copy in copies:
         copy.set = found
@@ -216,6 +221,7 @@ def _copies_of(found: BackupSet) -> dict[str, Any]:
         copy.badge = state_of(copy, progress.get(copy.pk))
         copy.progress = progress.get(copy.pk)
         copy.kept = why_kept(copy)
+        copy.is_keepable = holds.why_not(copy) is None
         copy.why_not_again = mending.why_not(copy) if copy.state == CopyState.DAMAGED else None
         copy.compared_with = compared_with(copy)
         copy.brought = _attempts(copy)

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 
-from backups import discovery, expiring, fleet, mending, planning, policies, purging, replication, retention, watch
+from backups import discovery, expiring, fleet, holds, mending, planning, policies, purging, replication, watch
 from backups.events import By
 from backups.models import (
     BackupFile,
@@ -171,13 +171,10 @@ class World:
         watch.probe_stores(region)
 
     def hold(self, copy: Copy) -> Hold:
-        held = Hold.objects.create(copy=copy, case_number="CASE-1", placed_by=self.user, placed_at=clock.now())
-        retention.reschedule(copy.set.instance_id, copy.destination_store_id, self.by)
-        return held
+        return holds.place(copy, "CASE-1", self.by)
 
     def let_go(self, held: Hold) -> None:
-        Hold.objects.filter(pk=held.pk).update(released_at=clock.now(), released_by=self.user)
-        retention.reschedule(held.copy.set.instance_id, held.copy.destination_store_id, self.by)
+        holds.release(held, self.by)
 
     def carry(self, region: str = TARGET) -> list[Copy]:
         """Do what a worker of the region would, until nothing is due."""

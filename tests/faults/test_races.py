@@ -24,6 +24,7 @@ from backups import (
     cleaning,
     default_backups,
     expiring,
+    holds,
     manifest,
     planning,
     policies,
@@ -43,6 +44,7 @@ from backups.models import (
     CopyState,
     Coverage,
     Event,
+    Hold,
     Instance,
     StorageSpan,
     Transfer,
@@ -50,6 +52,7 @@ from backups.models import (
 from backups.policies import Refusals, Settings
 from backups.taken_files import Stored
 from regions import clock
+from regions.refusals import Refusal
 from regions.storage.filesystem import FolderStorage
 from tests.backups.world import OTHER, SOURCE, TARGET, World
 from tests.faults.test_kill_windows import objects_of
@@ -525,6 +528,32 @@ def test_undoing_and_deleting_at_once_keep_or_delete_each_copy_whole(
     purging.purge_due(TARGET)
     assert set(Copy.objects.values_list("state", flat=True)) <= {CopyState.COMPLETED, CopyState.DELETED}
     assert StorageSpan.objects.filter(ended_at=None).count() == Copy.objects.filter(state="completed").count()
+    assert_bytes_are_there(world)
+
+
+def test_a_hold_at_the_moment_of_deletion_comes_too_late_and_says_so(
+    world: World, orders: Instance, start: Callable[..., Future], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_grace(world, orders)
+    expired = Copy.objects.get(state=CopyState.EXPIRED)
+    pause = Pause(monkeypatch, purging, "_give_up_objects", after=True)
+    with pytest.raises(Refusal, match="is deleted"):
+        overlap(start, pause, partial(purging.purge_due, TARGET), partial(holds.place, expired, "CASE-1", world.by))
+    expired.refresh_from_db()
+    assert expired.state == CopyState.DELETED and not Hold.objects.exists()
+    assert_bytes_are_there(world)
+
+
+def test_a_deletion_at_the_moment_of_a_hold_deletes_nothing(
+    world: World, orders: Instance, start: Callable[..., Future], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I4."""
+    in_grace(world, orders)
+    expired = Copy.objects.get(state=CopyState.EXPIRED)
+    pause = Pause(monkeypatch, retention, "reschedule")
+    overlap(start, pause, partial(holds.place, expired, "CASE-1", world.by), partial(purging.purge_due, TARGET))
+    expired.refresh_from_db()
+    assert (expired.state, expired.kept_for) == (CopyState.COMPLETED, "hold") and Hold.objects.exists()
     assert_bytes_are_there(world)
 
 

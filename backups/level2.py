@@ -75,8 +75,11 @@ def hidden_copies(policy: CopyPolicy) -> QuerySet[Copy]:
 def coming_back(policy: CopyPolicy, retention_days: int, at: datetime) -> set[int]:
     """Return which of the hidden copies enabling under this retention would show; the others expire by it at once."""
     hidden = hidden_copies(policy)
-    rows = hidden.values_list("pk", "set__finished_at", "hidden_for", "hidden_at")
-    own = {pk: retention.own_expiry(done, retention_days, before + (at - since)) for pk, done, before, since in rows}
+    rows = hidden.values_list("pk", "set__finished_at", "hidden_for", "hidden_at", "locked_until")
+    own = {
+        pk: retention.not_before(retention.own_expiry(done, retention_days, before + (at - since)), locked_until)
+        for pk, done, before, since, locked_until in rows
+    }
     return {pk for pk, date in dependents.effective(own, dependents.all_of(hidden)).items() if date > at}
 
 

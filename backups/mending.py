@@ -26,6 +26,7 @@ from backups import (
     discovery,
     events,
     layout,
+    locks,
     log_gaps,
     manifest,
     presence,
@@ -131,10 +132,11 @@ def _publish(copy: Copy, transfers: list[Transfer]) -> None:
     carrying.renew(copy, manifest_key=key, former_manifest_key=copy.former_manifest_key)
     stored = storage.put(key, manifest.build(copy, transfers))
     presence.require_ours(copy.destination_store, storage)
-    _commit(copy, transfers, stored)
+    locked = locks.locked_until(copy.destination_store, storage, [stored.key, *(one.key for one in transfers)])
+    _commit(copy, transfers, stored, locked)
 
 
-def _commit(copy: Copy, transfers: list[Transfer], stored: ObjectInfo) -> None:
+def _commit(copy: Copy, transfers: list[Transfer], stored: ObjectInfo, locked: datetime | None) -> None:
     where = copy.set.instance, copy.destination_store, copy.set.database
     with transaction.atomic():
         policy = CopyPolicy.objects.select_for_update(no_key=True).get(pk=copy.policy_id)
@@ -148,10 +150,13 @@ def _commit(copy: Copy, transfers: list[Transfer], stored: ObjectInfo) -> None:
             raise LeaseLost
         _take_their_places(copy, transfers)
         own_bytes = sum(one.size for one in transfers if replication.is_first_to_use(copy, one, CHARGED))
-        Copy.objects.filter(pk=copy.pk).update(mend_at=None, **replication.columns_of(transfers, stored, own_bytes))
+        changes = replication.columns_of(transfers, stored, own_bytes)
+        Copy.objects.filter(pk=copy.pk).update(mend_at=None, locked_until=locked, **changes)
         copy.stored_bytes, copy.state = own_bytes, CopyState.COMPLETED
         if mine.expires_at is None or mine.expires_at > at:  # else it is kept past its date, free of charge
             retention.open_span(copy, at)
+        if locked != mine.locked_until:
+            retention.reschedule(copy.set.instance_id, copy.destination_store_id)
         log_gaps.settle(*where)
         alerts.close_alerts_of(f"copy:{copy.pk}")
         said = f"The copy of {copy.set} in {policy.destination} was carried again and verified; it is sound."

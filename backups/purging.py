@@ -13,6 +13,7 @@ from backups import (
     dependents,
     events,
     expiring,
+    locks,
     log_chain,
     policies,
     presence,
@@ -79,6 +80,9 @@ def purge(copy: Copy) -> bool:
     storage = copy.destination_store.open()
     try:
         presence.require_ours(copy.destination_store, storage)
+        if until := locks.look_again(copy, storage):
+            _later(copy, f"Its store keeps it locked until {until:%Y-%m-%d %H:%M:%S} UTC.")
+            return False
         skew = abs(storage.clock() - clock.now())
         if not _begin(copy, skew):
             return False
@@ -128,6 +132,8 @@ def why_not_delete(copy: Copy, at: datetime, skew: timedelta) -> str | None:
         return "Its 24 hours of grace are not over."
     if copy.holds.filter(released_at=None).exists():
         return "It is held."
+    if copy.locked_until and copy.locked_until > at:
+        return "Its store keeps it locked."
     if copy.pins.filter(until__gt=at).exists():
         return "A restore, drill or download is reading it."
     if copy.set.instance.region_id in source_gone.regions_until(at):

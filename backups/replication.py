@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -24,6 +24,7 @@ from backups import (
     discovery,
     events,
     layout,
+    locks,
     log_gaps,
     manifest,
     planning,
@@ -144,8 +145,9 @@ def publish(copy: Copy, transfers: list[Transfer]) -> None:
     carrying.renew(copy, manifest_key=key)
     stored = storage.put(key, manifest.build(copy, transfers))
     presence.require_ours(copy.destination_store, storage)
+    locked = locks.locked_until(copy.destination_store, storage, [key, *(one.key for one in transfers)])
     try:
-        _commit(copy, transfers, stored)
+        _commit(copy, transfers, stored, locked)
     except LeaseLost:
         _clean_manifest(copy, key)
         raise
@@ -156,19 +158,19 @@ def _clean_manifest(copy: Copy, key: str) -> None:
     Copy.objects.filter(pk=copy.pk, state=CopyState.CANCELLED, manifest_key="").update(manifest_key=key)
 
 
-def _commit(copy: Copy, transfers: list[Transfer], stored: ObjectInfo) -> None:
+def _commit(copy: Copy, transfers: list[Transfer], stored: ObjectInfo, locked: datetime | None) -> None:
     with transaction.atomic():
         policy = CopyPolicy.objects.select_for_update(no_key=True).get(pk=copy.policy_id)
         if not policy.enabled or policy.route_version != copy.route_version:
             raise LeaseLost
-        alone = retention.stands_alone(copy, transfers)
+        alone = locked is None and retention.stands_alone(copy, transfers)
         if not alone:
             retention.lock_copies(copy.set.instance_id, copy.destination_store_id)
             require_sound(transfers)
         at = clock.now()
         own_bytes = sum(transfer.size for transfer in transfers if is_first_to_use(copy, transfer))
         won = Copy.objects.filter(pk=copy.pk, fence=copy.fence, state__in=PENDING).update(
-            completed_at=at, **columns_of(transfers, stored, own_bytes)
+            completed_at=at, locked_until=locked, **columns_of(transfers, stored, own_bytes)
         )
         if not won:
             raise LeaseLost

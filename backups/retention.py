@@ -39,7 +39,7 @@ from regions.models import Store
 DAY = timedelta(seconds=86_400)
 CATCH_UP = timedelta(hours=1)
 MAY_LAG = 2 * CATCH_UP  # dates that lie days ahead may be as much too early, while logs only follow each other
-NEEDED, HELD = "needed", "hold"
+NEEDED, HELD, LOCKED = "needed", "hold", "lock"
 LAST_GOOD, SOURCE_GONE, UNCONFIRMED = "last_good", "source_gone", "unconfirmed"
 KEPT_PAST = {
     LAST_GOOD: "last good copy",
@@ -61,6 +61,11 @@ def own_expiry(finished_at: datetime, retention_days: int, hidden_for: timedelta
     """Retention counts from the backup's completion (R-12.6), but for the time it was hidden (R-18.2), up to the
     longest there is."""
     return finished_at + min(retention_days * DAY + hidden_for, LONGEST_DAYS * DAY)
+
+
+def not_before(own: datetime, locked_until: datetime | None) -> datetime:
+    """A file under its store's lock is not let go of before that ends (R-14.3)."""
+    return max(own, locked_until) if locked_until else own
 
 
 def erased_at(expired_at: datetime) -> datetime:
@@ -163,7 +168,8 @@ def reschedule(instance_id: int, store_id: int, by: By = FARSHORE) -> None:
         copies = _dated(instance_id, store_id)
         rows = [Dated(*row) for row in copies.values_list(*DATED_COLUMNS)]
         own = {row.pk: own_expiry(row.finished_at, row.retention_days, row.hidden_for) for row in rows}
-        wanted = effective(own | never_while_held(copies), all_of(copies))
+        least = {row.pk: not_before(own[row.pk], row.locked_until) for row in rows}
+        wanted = effective(least | never_while_held(copies), all_of(copies))
         moved = [row for row in rows if (row.expires_at, row.kept_for) != _dating(row, wanted[row.pk], own[row.pk])]
         plain = [row for row in moved if row.is_plain(at)]
         _redate_plainly(plain, wanted, own, at, by)
@@ -183,20 +189,32 @@ class Dated(NamedTuple):
     finished_at: datetime
     retention_days: int
     hidden_for: timedelta
+    locked_until: datetime | None
 
     def is_plain(self, at: datetime) -> bool:
         """Whether another date changes nothing but the date: it has not come yet, so that nothing was concluded."""
         return self.state != CopyState.EXPIRED and (self.expires_at is None or self.expires_at > at)
 
 
-DATED_COLUMNS = ("pk", "state", "expires_at", "kept_for", "set__finished_at", "policy__retention_days", "hidden_for")
+DATED_COLUMNS = (
+    "pk",
+    "state",
+    "expires_at",
+    "kept_for",
+    "set__finished_at",
+    "policy__retention_days",
+    "hidden_for",
+    "locked_until",
+)
 
 
 def _dating(row: Dated | Copy, wanted: datetime, own: datetime) -> tuple[datetime | None, str]:
     """Return the date as the column holds it, None for a held copy, and why it is later than the copy's own."""
     if wanted == NEVER:
-        return None, HELD
-    return wanted, NEEDED if wanted > own else row.kept_for if row.kept_for in KEPT_PAST else ""
+        return None, LOCKED if row.locked_until == NEVER else HELD
+    if wanted > own:
+        return wanted, LOCKED if row.locked_until == wanted else NEEDED
+    return wanted, row.kept_for if row.kept_for in KEPT_PAST else ""
 
 
 def _redate_plainly(
@@ -283,9 +301,12 @@ def shortening(
 ) -> dict[str, Any]:
     """Return what a new retention would expire at once: sets, bytes, of how many, and when they are erased (R-14.3)."""
     found = Copy.objects.filter(set__instance=instance, state=CopyState.COMPLETED, policy__kind=kind)
-    rows = list(found.values_list("pk", "set__finished_at", "stored_bytes", "hidden_for"))
+    rows = list(found.values_list("pk", "set__finished_at", "stored_bytes", "hidden_for", "locked_until"))
     copies = [row[:3] for row in rows]
-    own = {pk: own_expiry(finished_at, retention_days, hidden_for) for pk, finished_at, _, hidden_for in rows}
+    own = {
+        pk: not_before(own_expiry(finished_at, retention_days, hidden_for), locked_until)
+        for pk, finished_at, _, hidden_for, locked_until in rows
+    }
     dates = effective(own | never_while_held(found), all_of(found))
     kept_anyway = _newest_fulls(found.select_related("set__instance", "policy"))
     gone = {pk for pk in own if dates[pk] <= at and pk not in kept_anyway}

@@ -30,6 +30,7 @@ from backups import (
     expiring,
     landing_servers,
     level2,
+    locks,
     log_healing,
     log_receiving,
     mending,
@@ -72,6 +73,7 @@ TIMETABLE: dict[str, float] = {
     "retire_default_backups": 3600,
     "keep_windows": 3600,
     "sweep_orphans_all": 3600,
+    "look_at_locks_all": 3600,
     "write_states_all": 300,
     "back_up_self": 1800,
 }
@@ -209,6 +211,11 @@ def sweep_orphans_all() -> None:
 
 
 @shared_task
+def look_at_locks_all() -> None:
+    _ring_every_region("look_at_locks")
+
+
+@shared_task
 def write_states_all() -> None:
     _ring_every_region("write_states")
 
@@ -293,6 +300,11 @@ def probe_stores(region_id: str) -> None:
 @shared_task
 def sweep_orphans(region_id: str) -> None:
     cleaning.sweep_orphans(region_id)
+
+
+@shared_task
+def look_at_locks(region_id: str) -> None:
+    locks.look_at_holds(region_id)
 
 
 @shared_task

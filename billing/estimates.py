@@ -201,8 +201,8 @@ def _dates_under(retention_days: int, charged: list[Copy], instance: Instance) -
     dates: dict[int, datetime] = {}
     for store in {copy.destination_store_id for copy in charged}:
         copies = Copy.objects.filter(set__instance=instance, destination_store=store, state__in=retention.DATED)
-        finished = copies.values_list("pk", "set__finished_at")
-        own = {pk: retention.own_expiry(at, retention_days) for pk, at in finished}
+        rows = copies.values_list("pk", "set__finished_at", "locked_until")
+        own = {pk: retention.not_before(retention.own_expiry(at, retention_days), lock) for pk, at, lock in rows}
         dates |= dependents.effective(own, dependents.all_of(copies))
     return dates
 

@@ -26,6 +26,9 @@ def examine(storage: Storage, *, at: datetime) -> dict[str, Any]:
     Raises StorageError where the store fails, Refusal where what comes back is not what was written. Leaves nothing
     behind, whatever happens.
     """
+    features = storage.features()
+    if features["locks_all"]:
+        raise _locks_all()
     key = PROBES + uuid.uuid4().hex
     body = os.urandom(4096)
     with _removed(storage, key):
@@ -37,7 +40,7 @@ def examine(storage: Storage, *, at: datetime) -> dict[str, Any]:
             "if_match": _honours_if_match(storage, stored),
             "if_none_match": _honours_if_none_match(storage, key, body),
             "clock_skew_seconds": round((storage.clock() - at).total_seconds(), 1),
-            **storage.features(),
+            **features,
         }
     return {**found, "list_uploads": _carries_parts(storage)}
 
@@ -108,6 +111,12 @@ def _honours_if_none_match(storage: Storage, key: str, body: bytes) -> bool:
     except Mismatch:
         return True
     return False
+
+
+def _locks_all() -> Refusal:
+    sentence = "The bucket locks whatever it is given, so that nothing that failed halfway could be cleaned up there."
+    remedy = "Take away the bucket's default retention, and lock by hand what must stay; or choose another bucket."
+    return Refusal("StoreLocksAll", sentence, remedy, "url")
 
 
 def _unfaithful(sentence: str) -> Refusal:

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 
 from backups import mending, replication
 from backups.models import CopiedFile, Copy, Coverage, Hold, Pin, StorageSpan, Transfer, TransferPart
-from backups.retention import HELD, KEPT_PAST, NEEDED
+from backups.retention import HELD, KEPT_PAST, LOCKED, NEEDED
 from console.support.asking import Operated, ask_for_each
 from console.support.nouns import Facts, FactsInline, among
 from console.widgets.acting import acting
@@ -34,7 +34,7 @@ class Copies(Operated, Facts):
         "state",
         "origin",
         "cancel_reason",
-        among("kept_for", NEEDED, HELD, *KEPT_PAST),
+        among("kept_for", NEEDED, HELD, LOCKED, *KEPT_PAST),
         "destination_store__region",
     ]
     list_select_related = ["set__instance", "destination_store"]

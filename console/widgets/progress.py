@@ -131,6 +131,7 @@ def consequence_of(copy: Copy) -> str:
 KEPT = {
     "needed": gettext_noop("another copy needs it"),
     "hold": gettext_noop("held by a person"),
+    "lock": gettext_noop("locked by its store"),
     "last_good": gettext_noop("kept: last good copy"),
     "source_gone": gettext_noop("kept: its source region is gone"),
     "unconfirmed": gettext_noop("kept: it was brought back, and nobody has confirmed that yet"),

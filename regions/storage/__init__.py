@@ -52,13 +52,17 @@ class Unsupported(StorageError):
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """One object as the store describes it. `etag` without quotes; `version` is "" where the store keeps none."""
+    """One object as the store describes it. `etag` without quotes; `version` is "" where the store keeps none.
+
+    `locked_until`: how long the store refuses to delete it, as `head` told; None where it is not locked.
+    """
 
     key: str
     size: int
     etag: str
     modified_at: datetime
     version: str = ""
+    locked_until: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ class Storage(Protocol):
         ...
 
     def features(self) -> dict[str, bool]:
-        """Return what the store says of itself: `versioning`, `object_lock`."""
+        """Return what the store says of itself: `versioning`, `object_lock`, `locks_all` (whatever it is given)."""
         ...
 
     def expiring_rules(self, prefix: str) -> list[str]:

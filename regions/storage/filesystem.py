@@ -155,7 +155,7 @@ class FolderStorage:
             return room.f_bavail * room.f_frsize
 
     def features(self) -> dict[str, bool]:
-        return {"versioning": False, "object_lock": False}
+        return {"versioning": False, "object_lock": False, "locks_all": False}
 
     def expiring_rules(self, prefix: str) -> list[str]:
         return []

@@ -169,9 +169,11 @@ class S3Storage:
         return None
 
     def features(self) -> dict[str, bool]:
+        locks = ("object-lock", "ObjectLockConfiguration")
         return {
             "versioning": self._says("versioning", "VersioningConfiguration", ("Status",)) == "Enabled",
-            "object_lock": self._says("object-lock", "ObjectLockConfiguration", ("ObjectLockEnabled",)) == "Enabled",
+            "object_lock": self._says(*locks, ("ObjectLockEnabled",)) == "Enabled",
+            "locks_all": bool(self._says(*locks, ("Rule", "DefaultRetention", "Mode"))),
         }
 
     def expiring_rules(self, prefix: str) -> list[str]:

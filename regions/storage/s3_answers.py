@@ -14,6 +14,7 @@ from regions.storage.wire import Answer
 MAY_PASS = {408, 429, 500, 502, 503, 504}
 PASSING_CODES = {"OperationAborted", "RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable"}
 GONE_CODES = {"NoSuchKey", "NoSuchUpload", "NoSuchVersion"}
+FOR_EVER = datetime.max.replace(tzinfo=UTC)
 CODE_OF_STATUS = {403: "AccessDenied", 404: "NotFound", 412: "PreconditionFailed", 429: "SlowDown", 503: "SlowDown"}
 
 
@@ -85,7 +86,16 @@ def info_of(key: str, headers: Mapping[str, str]) -> ObjectInfo:
         etag=etag_of(headers["ETag"]),
         modified_at=http_date(headers.get("Last-Modified") or headers["Date"]),
         version=version_of(headers),
+        locked_until=locked_until(headers),
     )
+
+
+def locked_until(headers: Mapping[str, str]) -> datetime | None:
+    """Return until when an object is locked; one under the store's own legal hold is for as long as there is time."""
+    if (headers.get("x-amz-object-lock-legal-hold") or "").upper() == "ON":
+        return FOR_EVER
+    said = headers.get("x-amz-object-lock-retain-until-date")
+    return iso_date(said) if said else None
 
 
 def version_of(headers: Mapping[str, str]) -> str:

@@ -88,7 +88,7 @@ def test_a_versioned_store_names_and_deletes_the_very_version(ceph_regions: tupl
     storage = open_storage(bucket_store(ceph_regions[0], make_bucket(ceph_regions[0], {"versioning": ""}, VERSIONED)))
     first, second = storage.put("key", b"first"), storage.put("key", b"second")
     assert first.version and second.version and first.version != second.version
-    assert storage.features() == {"versioning": True, "object_lock": False}
+    assert storage.features() == {"versioning": True, "object_lock": False, "locks_all": False}
     assert read(storage, "key", 0, 5, first) == b"first"
     storage.delete("key", second)
     assert storage.head("key").etag == first.etag

@@ -27,6 +27,17 @@ def current_text(language: str = "en") -> AgreementText:
     return max(found, key=lambda text: text.language == language)
 
 
+def text_read(sha256: str, language: str) -> AgreementText:
+    """Return the current text that a person was shown, by its hash, else that of the language; raises Refusal."""
+    current = AgreementText.objects.filter(version=current_version())
+    if not sha256:
+        return current_text(language)
+    if found := current.filter(sha256=sha256).first():
+        return found
+    sentence = "The agreement has changed since it was shown."
+    raise Refusal("AgreementChanged", sentence, "Read it as it is now, and tick the box again.", "agreed")
+
+
 def publish(text: str, by: By, language: str = "en", version: int | None = None) -> AgreementText:
     """Add a new version (or a translation of the current one); it is asked for at the next enabling (R-13.3)."""
     if not text.strip():
@@ -71,9 +82,14 @@ def accept(
     return row
 
 
-def accept_standing(group: ResourceGroup, source_group: str, destination_group: str, by: By) -> Acceptance:
-    """Record a standing acceptance: every instance of the group, this pair of region groups (R-13.2)."""
-    row = _acceptance(source_group, destination_group, by, "en", resource_group=group)
+def accept_standing(
+    group: ResourceGroup, source_group: str, destination_group: str, by: By, language: str = "en"
+) -> Acceptance:
+    """Record a standing acceptance: every instance of the group, this pair of region groups (R-13.2).
+
+    `language`: in which the text was read.
+    """
+    row = _acceptance(source_group, destination_group, by, language, resource_group=group)
     events.record(
         "agreement.accepted",
         f"{by.name} accepted the agreement, version {row.text_version}, for all of {group}:"

@@ -17,8 +17,10 @@ from backups.models import AgreementText
 from console.agreement.forms import StandingForm
 from console.agreement.tables import AcceptanceTable
 from console.widgets.acting import acting
+from console.widgets.asking import put_beside
 from console.widgets.dialogs import done, render_dialog
 from console.widgets.listing import ListView
+from regions.refusals import Refusal
 
 
 class AcceptanceList(ListView):
@@ -50,9 +52,13 @@ class Standing(View):
         if not form.is_valid():
             return self._show(request, form)
         wanted = form.cleaned_data
-        agreements.accept_standing(
-            wanted["group"], wanted["source_group"], wanted["destination_group"], acting(request)
-        )
+        try:
+            read = agreements.text_read(request.POST.get("text_read", ""), get_language())
+        except Refusal as refusal:
+            put_beside(form, [refusal])
+            return self._show(request, form)
+        between = wanted["source_group"], wanted["destination_group"]
+        agreements.accept_standing(wanted["group"], *between, acting(request), read.language)
         sentence = gettext("Accepted for every instance of %(group)s.") % {"group": wanted["group"]}
         return done(request, sentence, back=reverse("agreement:page"))
 

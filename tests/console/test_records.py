@@ -50,6 +50,26 @@ def test_a_standing_acceptance_is_given_with_a_tick(desk: Client, fleet: Fleet) 
     assert "standing: all its instances" in words(desk.get("/backups/agreement/"))
 
 
+def test_a_standing_acceptance_names_the_very_text_that_was_read(desk: Client, fleet: Fleet) -> None:
+    """R-13.2: version, hash and language; the language that the person has chosen, or whatever was shown."""
+    by = By(fleet.root())
+    chinese = agreements.publish("合规协议。", by, language="zh-hans", version=agreements.current_version())
+    english = agreements.current_text("en")
+    said = {"group": fleet.group.pk, "source_group": "mainland", "destination_group": "SG", "agreed": "on"}
+    for language, read in (("en", english), ("zh-hans", chinese)):
+        desk.cookies["farshore_language"] = language
+        assert f'name="text_read" value="{read.sha256}"' in words(desk.get("/backups/agreement/standing/", **HTMX))
+    desk.post("/backups/agreement/standing/", said | {"text_read": english.sha256}, **HTMX)
+    desk.post("/backups/agreement/standing/", said | {"text_read": chinese.sha256}, **HTMX)
+    found = Acceptance.objects.order_by("pk").values_list("language", "text_sha256", "text")
+    assert list(found) == [(one.language, one.sha256, one.pk) for one in (english, chinese)]
+    desk.cookies["farshore_language"] = "en"
+    agreements.publish("Another text.", by)
+    again = words(desk.post("/backups/agreement/standing/", said | {"text_read": english.sha256}, **HTMX))
+    assert "has changed since it was shown" in again and "Another text." in again
+    assert Acceptance.objects.count() == 2
+
+
 def test_nobody_accepts_for_a_group_they_do_not_operate(desk: Client, fleet: Fleet) -> None:
     theirs = ResourceGroup.objects.create(name="Elsewhere")
     said = {"group": theirs.pk, "source_group": "mainland", "destination_group": "SG", "agreed": "on"}

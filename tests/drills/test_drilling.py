@@ -35,6 +35,7 @@ from backups.places_for_servers import place_for
 from console.runtime.places import CLONE
 from regions import clock
 from regions.refusals import Refusal
+from regions.storage import patience
 from tests.backups.world import TARGET, World
 from tests.engines.postgresql.clusters import Cluster
 
@@ -303,7 +304,10 @@ def test_a_drill_that_never_ends_is_given_up(world: World, shop: Instance, copy:
     assert "never came to an end" in row.sentence
 
 
-def test_a_store_that_does_not_answer_is_asked_again_later(world: World, shop: Instance, copy: Copy) -> None:
+def test_a_store_that_does_not_answer_is_asked_again_later(
+    world: World, shop: Instance, copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "pause_before", lambda attempt, error: 0)
     (world.folder / TARGET).rename(world.folder / "unplugged")
     found = drill(shop)
     assert (found.state, found.leased_until) == (State.QUEUED, None)

@@ -10,6 +10,8 @@ import psycopg
 from celery.beat import Scheduler
 from django.conf import settings
 
+from regions import vanishing
+
 LOCK = 7_300_011_120_377
 LOOK_AGAIN_SECONDS = 1.0
 LONG_AGO = timedelta(days=1)
@@ -17,9 +19,9 @@ log = logging.getLogger(__name__)
 
 
 def connect() -> psycopg.Connection[tuple[Any, ...]]:
-    """A connection that notices within seconds that the other side is gone."""
+    """A connection that notices within seconds that the other side is gone, and whose other side notices it too."""
     place = settings.DATABASES["default"]
-    return psycopg.connect(
+    connection = psycopg.connect(
         dbname=place["NAME"],
         host=place["HOST"] or None,
         port=place["PORT"] or None,
@@ -30,6 +32,8 @@ def connect() -> psycopg.Connection[tuple[Any, ...]]:
         keepalives_idle=5,
         tcp_user_timeout=5000,
     )
+    connection.execute(vanishing.NOTICE)
+    return connection
 
 
 class LeaderScheduler(Scheduler):

@@ -27,6 +27,10 @@ def current_text(language: str = "en") -> AgreementText:
     return max(found, key=lambda text: text.language == language)
 
 
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def text_read(sha256: str, language: str) -> AgreementText:
     """Return the current text that a person was shown, by its hash, else that of the language; raises Refusal."""
     current = AgreementText.objects.filter(version=current_version())
@@ -48,7 +52,7 @@ def publish(text: str, by: By, language: str = "en", version: int | None = None)
                 version=version or current_version() + 1,
                 language=language,
                 text=text,
-                sha256=hashlib.sha256(text.encode()).hexdigest(),
+                sha256=digest(text),
                 published_at=clock.now(),
             )
             said = {"version": row.version, "sha256": row.sha256}

@@ -12,7 +12,7 @@ from pathlib import Path
 from django.db import transaction
 from django.db.models import Case, Count, Exists, F, OuterRef, Q, When
 
-from backups import downloads, layout, log_chain, log_gaps, seals, windows
+from backups import audit_promises, downloads, layout, log_chain, log_gaps, seals, windows
 from backups.engines import confinement
 from backups.engines.chains import ChainRules, ChainSet
 from backups.log_chain import Gap
@@ -23,7 +23,6 @@ from backups.models import (
     BackupFile,
     BackupSet,
     Copy,
-    CopyPolicy,
     CopyState,
     Coverage,
     Drill,
@@ -107,15 +106,6 @@ def forgotten_copies() -> Iterator[str]:
     for copy in Copy.objects.filter(state__in=(CopyState.FAILED, CopyState.DAMAGED)):
         if not Alert.objects.filter(subject=f"copy:{copy.pk}", closed_at=None).exists():
             yield f"copy {copy.pk} is {copy.state} and no alert says so"
-
-
-def early_deletes() -> Iterator[str]:
-    """I4: nothing was deleted before its date, or before its grace was spent."""
-    early = Copy.objects.filter(state=CopyState.DELETED).filter(
-        Q(deleted_at__lt=F("expired_at") + timedelta(days=1)) | Q(deleted_at__lt=F("expires_at"))
-    )
-    for copy in early:
-        yield f"copy {copy.pk} was deleted before its grace was over"
 
 
 def pins_and_restores() -> Iterator[str]:
@@ -215,13 +205,6 @@ def silent_gaps() -> Iterator[str]:
             yield f"gap {gap.pk} is open and no alert says so"
 
 
-def policies_without_agreement() -> Iterator[str]:
-    """I12: an enabled policy stands on an acceptance."""
-    for policy in CopyPolicy.objects.cross_region().enabled().select_related("acceptance"):
-        if policy.acceptance is None:
-            yield f"policy {policy.pk} is enabled without an acceptance"
-
-
 def wrong_spans() -> Iterator[str]:
     """I11: a completed, dated copy has an open span until its date; nothing else has one."""
     at = clock.now()
@@ -290,14 +273,16 @@ CHECKS = {
     "I2 exactly one": unplanned_sets,
     "I2 never doubled": doubled_copies,
     "I3 never skipped": forgotten_copies,
-    "I4 no early delete": early_deletes,
+    "I4 no early delete": audit_promises.early_deletes,
     "I4 pins": pins_and_restores,
     "I5 chains": broken_chains,
+    "I6 last good copy": audit_promises.lost_last_copies,
     "I7 windows": wrong_windows,
     "I8 gaps": silent_gaps,
+    "I10 nothing after the end": audit_promises.late_commits,
     "I11 spans": wrong_spans,
     "R-18.2 hidden sets": shown_though_hidden,
-    "I12 agreement": policies_without_agreement,
+    "I12 agreement": audit_promises.policies_without_agreement,
     "I16 seals": broken_seals,
     "I20 restored servers": dead_servers,
     "drills proven": unproven_passes,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from backups import audit, expiring, level2, planning, purging, replication
+from backups import audit, audit_promises, expiring, level2, planning, purging, replication
 from backups.level2 import Terms
 from backups.models import BackupSet, Copy, StorageSpan
 from billing import metering
@@ -212,4 +212,4 @@ class Level2Machine(Machine):
         assert sum(line.byte_seconds for line in lines) == charged
         assert {(line.source, line.destination) for line in lines} <= {(SOURCE, SOURCE)}
         expiring.expire_due()
-        assert [*audit.wrong_spans(), *audit.shown_though_hidden(), *audit.early_deletes()] == []
+        assert [*audit.wrong_spans(), *audit.shown_though_hidden(), *audit_promises.early_deletes()] == []

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 from django.db import IntegrityError, transaction
 
-from backups import access, audit, damage, fleet, level2, planning, policies, protection, windows
+from backups import access, audit, audit_promises, damage, fleet, level2, planning, policies, protection, windows
 from backups.level2 import Terms, hidden_copies, latest, policy_of, together
 from backups.models import (
     BackupJob,
@@ -64,7 +64,7 @@ def charged(copy: Copy) -> list[tuple[datetime, datetime | None]]:
 
 
 def breaches() -> list[str]:
-    return [*audit.wrong_spans(), *audit.shown_though_hidden(), *audit.broken_chains(), *audit.early_deletes()]
+    return [*audit.wrong_spans(), *audit.shown_though_hidden(), *audit.broken_chains(), *audit_promises.early_deletes()]
 
 
 # ---- a second store

@@ -15,6 +15,7 @@ from backups.models import Copy, Hold, Role
 from billing import estimates
 from console.widgets.acting import acting
 from console.widgets.asking import Dialog
+from console.widgets.dialogs import leave
 from regions import clock
 
 
@@ -49,7 +50,7 @@ class Place(Dialog):
 
     def do(self, form: HoldForm) -> HttpResponse:
         hold = holds.place(self.copy, form.cleaned_data["case_number"], acting(self.request))
-        return self.done(gettext("It is held under %(case)s.") % {"case": hold.case_number})
+        return leave(self.request, gettext("It is held under %(case)s.") % {"case": hold.case_number}, to=self.back)
 
 
 class Release(Dialog):
@@ -70,7 +71,8 @@ class Release(Dialog):
 
     def do(self, form: forms.Form) -> HttpResponse:
         holds.release(self.hold, acting(self.request))
-        return self.done(gettext("The hold under %(case)s is released.") % {"case": self.hold.case_number})
+        sentence = gettext("The hold under %(case)s is released.") % {"case": self.hold.case_number}
+        return leave(self.request, sentence, to=self.back)
 
 
 def may_hold(request: HttpRequest, copy_group: int) -> bool:

@@ -246,7 +246,8 @@ def _end(policy: CopyPolicy, reason: str, by: By, at: datetime) -> list[Copy]:
         suspended_at=None,
     )
     planning.close_coverage(policy, at)
-    expiring.let_last_good_go(policy, by)
+    if reason == CancelReason.DISABLED:
+        expiring.let_last_good_go(policy, by)
     word = "was disabled" if reason == CancelReason.DISABLED else f"no longer goes to {policy.destination.name}"
     events.record(f"policy.{reason}", f"Cross-region backup {word}.", by=by, instance=policy.instance, policy=policy.pk)
     orphans = cancel_in_flight(policy, reason, by)

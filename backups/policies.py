@@ -24,6 +24,7 @@ from backups import (
     standings,
 )
 from backups.events import FARSHORE, By
+from backups.leases import nobodys
 from backups.models import (
     ENDED,
     PENDING,
@@ -66,6 +67,7 @@ __all__ = [
     "apply",
     "apply_many",
     "cancel",
+    "cancel_too_late",
     "check",
     "current_settings",
     "destinations_among",
@@ -279,6 +281,24 @@ def cancel(copy: Copy, reason: str, by: By = FARSHORE, *, fence: int | None = No
         if copy.set.kind == Kind.LOG:
             log_gaps.settle(copy.set.instance, copy.destination_store, copy.set.database)
     return True
+
+
+def cancel_too_late(instance_id: int, store_id: int, limit: int = 200) -> int:
+    """Cancel what has not arrived at a store before its date, and is in nobody's hands (R-2.5); return how many.
+
+    Asked with the copies locked: none of them is claimed, and no date moved, in this moment.
+    """
+    with transaction.atomic():
+        retention.lock_copies(instance_id, store_id)
+        at = clock.now()
+        late = Copy.objects.pending().filter(nobodys(at), set__instance=instance_id, destination_store=store_id)
+        rows = late.filter(expires_at__lte=at).select_related("set__instance", "destination_store").order_by("pk")
+        gone = [copy for copy in rows[:limit] if _cancel(copy, CancelReason.EXPIRED, FARSHORE)]
+        if gone:
+            retention.reschedule(instance_id, store_id)
+        for database in sorted({copy.set.database for copy in gone if copy.set.kind == Kind.LOG}):
+            log_gaps.settle(gone[0].set.instance, gone[0].destination_store, database)
+    return len(gone)
 
 
 def _cancel(copy: Copy, reason: str, by: By, *, fence: int | None = None) -> bool:

@@ -250,6 +250,7 @@ def _end(policy: CopyPolicy, reason: str, by: By, at: datetime) -> list[Copy]:
     planning.close_coverage(policy, at)
     if reason == CancelReason.DISABLED:
         expiring.let_last_good_go(policy, by)
+        planning.forget_cancelled(policy)
     word = "was disabled" if reason == CancelReason.DISABLED else f"no longer goes to {policy.destination.name}"
     events.record(f"policy.{reason}", f"Cross-region backup {word}.", by=by, instance=policy.instance, policy=policy.pk)
     orphans = cancel_in_flight(policy, reason, by)
@@ -365,6 +366,7 @@ def _set_logs(policy: CopyPolicy, wanted: Settings, by: By, at: datetime) -> Non
     events.record(f"policy.logs_{word}", f"Log backup was {word}.", by=by, instance=policy.instance, policy=policy.pk)
     if not policy.logs_enabled:
         planning.close_coverage(policy, at, ["log"])
+        planning.forget_cancelled(policy, set__kind=Kind.LOG)
         log_gaps.close_alerts(policy.instance)
     elif not policy.suspended_at:
         planning.open_coverage(policy, at)

@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from backups import audit, carrying, cleaning, planning, policies, replication, tasks
+from backups import audit, carrying, cleaning, level2, planning, policies, replication, tasks, watch
 from backups.events import FARSHORE
 from backups.models import PENDING, Alert, Copy, CopyState, Instance, StorageSpan, Transfer
 from tests.backups.time_machine import TimeMachine
-from tests.backups.world import TARGET, World
+from tests.backups.world import OTHER, TARGET, World
 
 TOO_LATE = (CopyState.CANCELLED, "expired_before_arrival")
 
@@ -95,3 +95,70 @@ def test_what_is_held_has_no_date_to_miss(world: World, owed: Copy, time_machine
     world.hold(owed)
     time_machine.forward(days=30)
     assert replication.cancel_too_late() == 0
+
+
+# ---- how long that is told (R-19)
+
+
+@pytest.fixture
+def missed(owed: Copy, time_machine: TimeMachine) -> Copy:
+    time_machine.forward(days=7)
+    replication.cancel_too_late()
+    assert told(owed)
+    return owed
+
+
+def test_it_is_told_until_a_newer_backup_of_the_database_has_arrived(
+    world: World, orders: Instance, missed: Copy
+) -> None:
+    world.set(orders, destination=OTHER)
+    world.arrived(orders, database="Stock")
+    assert told(missed)
+    world.arrived(orders)
+    assert told(missed) == []
+
+
+def test_who_disables_wants_nothing_newer_and_is_told_no_longer(world: World, orders: Instance, missed: Copy) -> None:
+    world.disable(orders)
+    assert told(missed) == []
+
+
+def test_who_wants_no_logs_any_more_is_told_of_none(world: World, orders: Instance, missed: Copy) -> None:
+    world.set(orders, logs_enabled=True)
+    lost = world.finished(orders, kind="log", first_position=1, last_position=2)
+    planning.weigh(lost.pk)
+    log = lost.copies.get()
+    policies.cancel(log, "source_gone")
+    assert told(log)
+    world.set(orders, logs_enabled=False)
+    assert told(log) == [] and told(missed)
+
+
+def test_that_level_2_missed_one_is_not_forgotten_with_the_other(
+    world: World, orders: Instance, time_machine: TimeMachine, missed: Copy
+) -> None:
+    world.second_store()
+    level2.apply(orders, level2.Terms(True, 7), world.by)
+    planning.weigh(world.finished(orders).pk)
+    time_machine.forward(days=7)
+    replication.cancel_too_late()
+    inside = Copy.objects.get(policy__kind="intra_region")
+    world.disable(orders)
+    assert told(missed) == [] and told(inside)
+    level2.apply(orders, level2.Terms(False, 7), world.by)
+    assert told(inside) == []
+
+
+def test_of_a_released_instance_it_is_told_for_a_day(
+    world: World, orders: Instance, owed: Copy, time_machine: TimeMachine
+) -> None:
+    """R-2.4: what is owed at the release is finished, or said to be lost."""
+    policies.release(orders, world.by)
+    time_machine.forward(days=7)
+    replication.cancel_too_late()
+    time_machine.forward(hours=23)
+    watch.watch()
+    assert told(owed)
+    time_machine.forward(hours=1)
+    watch.watch()
+    assert told(owed) == []

@@ -1,4 +1,8 @@
-"""What is wrong, as rows that stay open until the cause ends; mailed once when they open and once when they close."""
+"""What is wrong, as rows that stay open until the cause ends; mailed once when they open and once when they close.
+
+One that has closed before anybody was told of it (an outage of the relay, a cause that was short) is told in one mail
+that says both.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,18 @@ from smtplib import SMTPException
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.core.mail import send_mail
-from django.db import IntegrityError, transaction
+from django.core.mail import EmailMessage
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Q
 
 from backups.models import Alert, Instance, ResourceGroup
 from regions import clock
+from regions.models import Installation
 
 log = logging.getLogger(__name__)
 LONGEST_SUBJECT = 120
+MAILING = 730_006
+OPEN, CLOSED, BOTH = "Open", "Closed", "Opened and closed"
 
 
 def fitting(subject: str) -> str:
@@ -83,7 +90,23 @@ def keep(code: str, subjects: dict[str, dict], scope: str = "") -> None:
 
 
 def mail_due(limit: int = 100) -> int:
-    """Mail what has opened or closed since the last time; what cannot be sent stays due. Returns how many went out."""
+    """Mail what has opened or closed since the last time; what cannot be sent stays due. Returns how many went out.
+
+    One at a time mails, so that nothing goes out twice. Who dies between sending a mail and writing that down has it
+    sent again, better than never, and under the same Message-ID: a mailbox that knows it already may drop it.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [MAILING])
+        if not cursor.fetchone()[0]:
+            return 0
+    try:
+        return _mail_all(limit)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [MAILING])
+
+
+def _mail_all(limit: int) -> int:
     unsent = Q(mailed_open_at=None) | Q(closed_at__isnull=False, mailed_close_at=None)
     due = list(Alert.objects.filter(unsent).order_by("pk")[:limit])
     recipients = list(settings.ALERT_RECIPIENTS)
@@ -101,14 +124,29 @@ def mail_due(limit: int = 100) -> int:
 
 
 def _mail(alert: Alert, recipients: list[str]) -> bool:
-    word = "Closed" if alert.closed_at else "Open"
+    word = _news_of(alert)
     body = f"{alert.sentence}\n\n{alert.remedy}\n\nOpened {alert.opened_at:%Y-%m-%d %H:%M} UTC."
     if alert.closed_at:
         body += f"\nClosed {alert.closed_at:%Y-%m-%d %H:%M} UTC."
     subject = " ".join(f"[Farshore] {word}: {alert.sentence}".split())[:180]
+    headers = {"Message-ID": _message_id(alert, word)}
+    if word == CLOSED:
+        headers["In-Reply-To"] = headers["References"] = _message_id(alert, OPEN)
     try:
-        send_mail(subject, body, settings.DEFAULT_FROM_EMAIL, recipients)
+        EmailMessage(subject, body, settings.DEFAULT_FROM_EMAIL, recipients, headers=headers).send()
     except (SMTPException, OSError) as error:
         log.warning("alert mail could not be sent", extra={"alert": alert.pk, "reason": str(error)})
         return False
     return True
+
+
+def _news_of(alert: Alert) -> str:
+    if alert.closed_at is None:
+        return OPEN
+    return CLOSED if alert.mailed_open_at else BOTH
+
+
+def _message_id(alert: Alert, word: str) -> str:
+    """Name the mail that tells this of this alert, the same whenever it is sent."""
+    told = f"alert-{alert.pk}-{alert.opened_at:%Y%m%d%H%M%S}-{word.lower().replace(' ', '-')}"
+    return f"<{told}@{Installation.current().uuid}.farshore>"

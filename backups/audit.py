@@ -15,6 +15,7 @@ from django.db.models import Case, Count, Exists, F, OuterRef, Q, When
 from backups import audit_promises, downloads, layout, log_chain, log_gaps, seals, windows
 from backups.engines import confinement
 from backups.engines.chains import ChainRules, ChainSet
+from backups.leases import nobodys
 from backups.log_chain import Gap
 from backups.models import (
     ENDED,
@@ -106,6 +107,14 @@ def forgotten_copies() -> Iterator[str]:
     for copy in Copy.objects.filter(state__in=(CopyState.FAILED, CopyState.DAMAGED)):
         if not Alert.objects.filter(subject=f"copy:{copy.pk}", closed_at=None).exists():
             yield f"copy {copy.pk} is {copy.state} and no alert says so"
+
+
+def overdue_copies() -> Iterator[str]:
+    """I3, R-2.5: what is past its date and has not arrived was cancelled, unless somebody carries it."""
+    at = clock.now()
+    late = Copy.objects.pending().filter(nobodys(at), expires_at__lt=at - SLACK)
+    for copy in late.iterator(1000):
+        yield f"copy {copy.pk} is {copy.state} past its date and was not cancelled"
 
 
 def pins_and_restores() -> Iterator[str]:
@@ -273,6 +282,7 @@ CHECKS = {
     "I2 exactly one": unplanned_sets,
     "I2 never doubled": doubled_copies,
     "I3 never skipped": forgotten_copies,
+    "I3 too late": overdue_copies,
     "I4 no early delete": audit_promises.early_deletes,
     "I4 pins": pins_and_restores,
     "I5 chains": broken_chains,

@@ -68,7 +68,7 @@ def mark(copy: Copy, part: Part | None, transfer: Transfer | None = None) -> lis
     """
     where = copy.destination_store
     with transaction.atomic():
-        retention.lock_copies(copy.set.instance_id, where.pk)
+        retention.lock_copies(copy.set.instance_id)
         objects = [transfer.pk] if transfer else list(copy.copied_files.values_list("transfer", flat=True))
         sharing = Copy.objects.filter(copied_files__transfer__in=objects).order_by("pk").distinct()
         sharing = sharing.select_related("set__instance", "policy", "destination_store__region")
@@ -80,8 +80,7 @@ def mark(copy: Copy, part: Part | None, transfer: Transfer | None = None) -> lis
             _mark(one, part)
         if marked:
             retention.reschedule(copy.set.instance_id, where.pk)
-            if copy.policy.enabled:
-                expiring.keep_last_good(copy.policy)
+            expiring.keep_last_good(copy.policy)
             windows.rebuild(copy.set.instance, where, sorted({one.set.database for one in marked}))
             bell.ring_mending(where.region_id)
     return marked

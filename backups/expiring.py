@@ -8,9 +8,10 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Q
 
-from backups import alerts, events, recoveries, retention, source_gone, windows
+from backups import alerts, certificates, events, recoveries, retention, source_gone, windows
 from backups.events import FARSHORE, By
-from backups.models import Alert, BackupSet, Copy, CopyPolicy, CopyState, Instance, Kind
+from backups.models import Alert, BackupSet, CancelReason, Copy, CopyPolicy, CopyState, Instance, Kind
+from backups.models.copy import CopyQuerySet
 from backups.retention import DAY, KEPT_PAST, LAST_GOOD, SOURCE_GONE, UNCONFIRMED
 from regions import clock
 from regions.models import Store
@@ -61,9 +62,13 @@ def _expire_if_due(copy: Copy) -> bool:
 
 
 def _superseded(at: datetime, only: Q) -> list[int]:
-    """Return kept copies that no longer are the newest verified full of a live policy."""
+    """Return kept copies that no longer are the last good ones."""
     kept = Copy.objects.filter(only, state=CopyState.COMPLETED, kept_for=LAST_GOOD, expires_at__lte=at)
-    return [copy.pk for copy in kept.select_related("set__instance", "policy") if not is_last_good(copy, at)]
+    return [
+        copy.pk
+        for copy in kept.select_related("set__instance", "policy", "destination_store")
+        if not is_last_good(copy, at)
+    ]
 
 
 def _let_go(at: datetime, only: Q, limit: int) -> list[int]:
@@ -104,33 +109,69 @@ def _why_kept(copy: Copy, at: datetime) -> str:
 
 
 def is_last_good(copy: Copy, at: datetime) -> bool:
-    """Whether this is the newest verified full of its database at its destination under a live policy (I6, R-15.6)."""
+    """Whether this is the last good copy of its database at its destination (I6, R-15.6)."""
     return copy.state == CopyState.COMPLETED and is_newest_full(copy, at)
 
 
 def is_newest_full(copy: Copy, at: datetime) -> bool:
-    """Whether no newer verified full is kept beside this one, its policy being live; asked of expired ones too."""
-    policy, instance = copy.policy, copy.set.instance
-    if copy.is_damaged or copy.set.kind != Kind.FULL or not policy.enabled or instance.released:
+    """Whether no newer verified full is kept in this one's place, and it counts still; asked of expired ones too.
+
+    One that cannot be opened where it lies takes nobody's place but that of others like it (R-3.5).
+    """
+    if copy.is_damaged or copy.set.kind != Kind.FULL or not _counts(copy):
         return False
-    newer = Copy.objects.filter(
-        state=CopyState.COMPLETED,
-        destination_store=copy.destination_store_id,
-        set__instance=instance,
-        set__database=copy.set.database,
-        set__kind=Kind.FULL,
-    ).filter(Q(set__finished_at__gt=copy.set.finished_at) | Q(set__finished_at=copy.set.finished_at, pk__gt=copy.pk))
-    return not newer.exists() and not _database_is_gone(copy, at)
+    newer = _fulls_of(copy).filter(destination_store=copy.destination_store_id).filter(_newer_than(copy))
+    if newer.exclude(certificates.sealed(copy.destination_store.region_id)).exists():
+        return False
+    is_newest = not newer.exists() or not certificates.is_sealed(copy)
+    return is_newest and not _database_is_gone(copy, at)
+
+
+def _counts(copy: Copy) -> bool:
+    """Whether its policy is live, or its destination was changed and nothing has come to the new one in its place."""
+    if copy.set.instance.released:
+        return False
+    return copy.policy.enabled or (
+        copy.policy.end_reason == CancelReason.DESTINATION_CHANGED and _is_awaited_elsewhere(copy)
+    )
+
+
+def _is_awaited_elsewhere(copy: Copy) -> bool:
+    successor = CopyPolicy.objects.cross_region().enabled().filter(instance=copy.set.instance_id).first()
+    if successor is None:
+        return False
+    there = _fulls_of(copy).cross_region().filter(destination_store__region=successor.destination_id)
+    as_new = there.filter(set__finished_at__gte=copy.set.finished_at)
+    return not as_new.exclude(certificates.sealed(successor.destination_id)).exists()
+
+
+def _fulls_of(copy: Copy) -> CopyQuerySet:
+    """Return the verified fulls of the copy's database, wherever they lie."""
+    of_database = {"set__instance": copy.set.instance_id, "set__database": copy.set.database}
+    return Copy.objects.filter(**of_database, state=CopyState.COMPLETED, set__kind=Kind.FULL)
+
+
+def _newer_than(copy: Copy) -> Q:
+    finished_at = copy.set.finished_at
+    return Q(set__finished_at__gt=finished_at) | Q(set__finished_at=finished_at, pk__gt=copy.pk)
 
 
 def keep_last_good(policy: CopyPolicy, by: By = FARSHORE) -> None:
-    """Enabled again: the newest full of each database that is still in its grace is kept, free of charge (I6)."""
+    """What is last good again, and still in its grace, is kept, free of charge (I6); at former destinations too.
+
+    Asked where a policy is enabled and where a copy proves damaged. Call with the instance's copies locked.
+    """
     at = clock.now()
     expired = Copy.objects.select_for_update(of=("self",)).filter(
-        policy=policy, state=CopyState.EXPIRED, deleting_since=None, set__kind=Kind.FULL
+        policy__instance=policy.instance_id,
+        policy__kind=policy.kind,
+        state=CopyState.EXPIRED,
+        deleting_since=None,
+        set__kind=Kind.FULL,
     )
     kept = set()
-    for copy in expired.select_related("set__instance", "policy").order_by("-set__finished_at", "-pk"):
+    rows = expired.select_related("set__instance", "policy", "destination_store")
+    for copy in rows.order_by("-set__finished_at", "-pk"):
         if is_newest_full(copy, at):
             kept.add((copy.destination_store_id, copy.set.database))
             Copy.objects.filter(pk=copy.pk).update(
@@ -143,8 +184,16 @@ def keep_last_good(policy: CopyPolicy, by: By = FARSHORE) -> None:
 
 
 def let_last_good_go(policy: CopyPolicy, by: By) -> None:
-    """The policy has ended, and with it what kept these past their date: a person brought that about (breaker)."""
-    kept = Copy.objects.filter(policy=policy, state=CopyState.COMPLETED, kept_for=LAST_GOOD)
+    """Disabled, and with it what kept these past their date, at every destination: a person brought it about (breaker).
+
+    A change of destination lets none go: each waits for its successor, and goes as any other that has one.
+    """
+    kept = Copy.objects.filter(
+        policy__instance=policy.instance_id,
+        policy__kind=policy.kind,
+        state=CopyState.COMPLETED,
+        kept_for=LAST_GOOD,
+    )
     kept.update(brought_forward_at=clock.now(), brought_forward_by=by.user, approved_by=None)
 
 

@@ -7,6 +7,7 @@ import socket
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db.models import Q
 
 
 class LeaseLost(Exception):
@@ -19,3 +20,8 @@ def next_lease(at: datetime) -> datetime:
 
 def who(pid: int | None = None) -> str:
     return f"{socket.gethostname()}:{pid or os.getpid()}"
+
+
+def nobodys(at: datetime) -> Q:
+    """Return the condition of rows that nobody holds a lease of."""
+    return Q(leased_until=None) | Q(leased_until__lt=at)

@@ -197,6 +197,7 @@ def _disable(policy: CopyPolicy, by: By, at: datetime) -> None:
     )
     planning.close_coverage(policy, at)
     policies.cancel_in_flight(policy, CancelReason.DISABLED, by)
+    planning.forget_cancelled(policy)
     count = _hide(policy, at)
     said = f"Level-2 backup in {policy.destination.name} was disabled; {count} sets are kept, hidden and not charged."
     events.record("policy.level2_disabled", said, by=by, instance=policy.instance, policy=policy.pk, hidden=count)

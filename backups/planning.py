@@ -408,6 +408,17 @@ def close_cancelled_alerts(arrived: Copy) -> None:
         alerts.close_alert("copy_cancelled", f"copy:{pk}")
 
 
+def forget_cancelled(policy: CopyPolicy, **which: str) -> None:
+    """Nothing newer will be copied, to end the alerts of what did not arrive: a person wants it so, they end (R-19).
+
+    `which`: of which copies, where others go on being made.
+    """
+    opened = alerts.Alert.objects.filter(code="copy_cancelled", instance=policy.instance_id, closed_at=None)
+    told = {int(subject.removeprefix("copy:")): subject for subject in opened.values_list("subject", flat=True)}
+    ended = Copy.objects.filter(pk__in=told, policy__kind=policy.kind, **which).values_list("pk", flat=True)
+    opened.filter(subject__in=[told[pk] for pk in ended]).update(closed_at=clock.now())
+
+
 def open_coverage(policy: CopyPolicy, at: datetime) -> None:
     """From now on what finishes is owed a copy; logs too where they are wanted (R-8.1)."""
     for content in ("data", "log") if policy.logs_enabled else ("data",):

@@ -24,6 +24,7 @@ from backups import (
     standings,
 )
 from backups.events import FARSHORE, By
+from backups.leases import nobodys
 from backups.models import (
     ENDED,
     PENDING,
@@ -66,6 +67,7 @@ __all__ = [
     "apply",
     "apply_many",
     "cancel",
+    "cancel_too_late",
     "check",
     "current_settings",
     "destinations_among",
@@ -246,7 +248,9 @@ def _end(policy: CopyPolicy, reason: str, by: By, at: datetime) -> list[Copy]:
         suspended_at=None,
     )
     planning.close_coverage(policy, at)
-    expiring.let_last_good_go(policy, by)
+    if reason == CancelReason.DISABLED:
+        expiring.let_last_good_go(policy, by)
+        planning.forget_cancelled(policy)
     word = "was disabled" if reason == CancelReason.DISABLED else f"no longer goes to {policy.destination.name}"
     events.record(f"policy.{reason}", f"Cross-region backup {word}.", by=by, instance=policy.instance, policy=policy.pk)
     orphans = cancel_in_flight(policy, reason, by)
@@ -278,6 +282,24 @@ def cancel(copy: Copy, reason: str, by: By = FARSHORE, *, fence: int | None = No
         if copy.set.kind == Kind.LOG:
             log_gaps.settle(copy.set.instance, copy.destination_store, copy.set.database)
     return True
+
+
+def cancel_too_late(instance_id: int, store_id: int, limit: int = 200) -> int:
+    """Cancel what has not arrived at a store before its date, and is in nobody's hands (R-2.5); return how many.
+
+    Asked with the copies locked: none of them is claimed, and no date moved, in this moment.
+    """
+    with transaction.atomic():
+        retention.lock_copies(instance_id, store_id)
+        at = clock.now()
+        late = Copy.objects.pending().filter(nobodys(at), set__instance=instance_id, destination_store=store_id)
+        rows = late.filter(expires_at__lte=at).select_related("set__instance", "destination_store").order_by("pk")
+        gone = [copy for copy in rows[:limit] if _cancel(copy, CancelReason.EXPIRED, FARSHORE)]
+        if gone:
+            retention.reschedule(instance_id, store_id)
+        for database in sorted({copy.set.database for copy in gone if copy.set.kind == Kind.LOG}):
+            log_gaps.settle(gone[0].set.instance, gone[0].destination_store, database)
+    return len(gone)
 
 
 def _cancel(copy: Copy, reason: str, by: By, *, fence: int | None = None) -> bool:
@@ -344,6 +366,7 @@ def _set_logs(policy: CopyPolicy, wanted: Settings, by: By, at: datetime) -> Non
     events.record(f"policy.logs_{word}", f"Log backup was {word}.", by=by, instance=policy.instance, policy=policy.pk)
     if not policy.logs_enabled:
         planning.close_coverage(policy, at, ["log"])
+        planning.forget_cancelled(policy, set__kind=Kind.LOG)
         log_gaps.close_alerts(policy.instance)
     elif not policy.suspended_at:
         planning.open_coverage(policy, at)

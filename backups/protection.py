@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from django.db.models import Case, Count, F, Max, Min, Q, Sum, When
 
-from backups import certificates
-from backups.certificates import AtHand
-from backups.models import PENDING, Copy, CopyPolicy, CopyState, Instance, Kind, LogGap, ServerDatabase
+from backups import newest_copies
+from backups.models import PENDING, Arrival, Copy, CopyPolicy, CopyState, Instance, Kind, LogGap, ServerDatabase
+from backups.models.instance import every_day
 from backups.timetable import USUAL_TIME, last_slot
 
 SLACK = timedelta(hours=2)
@@ -31,8 +31,9 @@ STATES = (
     "in_step",
 )
 NEEDS_YOU = ("suspended", "waiting_for_full", "failed", "log_gap", "behind", "partial")
-PROTECTED = ("copying", "in_step")
+PROTECTED = ("copying", "in_step")  # where nothing lacks its copy: see Protection.is_protected
 WHY = ("offline", "may_not_back_up", "certificate", "late", "new", "no_copy")  # why a database is not protected
+CURED_BY_ARRIVAL = ("late", "new", "no_copy")
 # An old set that a person asked for, or that something needs, is owed since then and not since it was finished.
 OWED_SINCE = Case(When(origin=Copy.Origin.TRIGGERED, then=F("set__finished_at")), default=F("planned_at"))
 
@@ -62,6 +63,15 @@ class Protection:
     def percent(self) -> int:
         return min(99, self.arrived_bytes * 100 // self.total_bytes) if self.total_bytes else 0
 
+    @property
+    def is_protected(self) -> bool:
+        """Whether every database has its copy; one whose first is still copying has none yet (R-19)."""
+        return self.state in PROTECTED and not self.unprotected
+
+    @property
+    def is_moving(self) -> bool:
+        return self.pending > self.failed
+
 
 class Told(NamedTuple):
     """What counts of a database that its server names; a fleet has tens of thousands."""
@@ -72,15 +82,19 @@ class Told(NamedTuple):
     gone_at: datetime | None
 
 
-Newest = dict[int, dict[str, datetime]]
-
-
 def due_since(instance: Instance, at: datetime) -> datetime:
-    """Return the time no newest backup may be older than: the timetable plus two hours (R-19 Protected)."""
-    if instance.timetable_time is None and instance.arrival == "found":
+    """Return the time no newest backup may be older than: the timetable plus two hours (R-19 Protected).
+
+    Somebody else's job of which only the days were entered may run at any hour of them: a backup of the day counts,
+    and is due from the usual time on. Of which nothing was entered, it is one full a day.
+    """
+    is_found_at_any_hour = instance.timetable_time is None and instance.arrival == Arrival.FOUND
+    if is_found_at_any_hour and set(instance.timetable_days) >= set(every_day()):
         return at - DAY - SLACK
     slot = last_slot(instance.timetable_days, instance.timetable_time or USUAL_TIME, at - SLACK)
-    return slot or at - 8 * DAY
+    if slot is None:
+        return at - 8 * DAY
+    return slot.replace(hour=0, minute=0) if is_found_at_any_hour else slot
 
 
 def of(instance: Instance, at: datetime) -> Protection:
@@ -93,7 +107,7 @@ def of_many(instances: Iterable[Instance], at: datetime) -> dict[int, Protection
     _add_policies(found)
     _add_copies(found)
     _add_gaps(found)
-    newest, sealed = _newest_copies(found)
+    newest, sealed = newest_copies.of({pk: one.instance for pk, one in found.items()})
     told = _told_databases(found)
     known = _known_databases(found, at)
     waiting = _without_full(found)
@@ -127,14 +141,24 @@ def _state(now: Protection, databases: set[str], waits: bool, at: datetime) -> s
         return "failed"
     if now.log_gaps:
         return "log_gap"
-    young = policy.enabled_at is not None and policy.enabled_at > at - SLACK
-    if now.behind_seconds > SLACK.total_seconds() and not young:
-        return "behind"
-    if now.pending:
+    is_young = policy.enabled_at is not None and policy.enabled_at > at - SLACK
+    if is_young and _is_beginning(now):
         return "copying"
+    if now.unprotected and len(now.unprotected) == len(databases):
+        return "behind"
+    if now.behind_seconds > SLACK.total_seconds() and not is_young:
+        return "behind"
     if now.unprotected:
-        return "partial" if len(now.unprotected) < len(databases) else "behind"
-    return "in_step"
+        return "partial"
+    return "copying" if now.pending else "in_step"
+
+
+def _is_beginning(now: Protection) -> bool:
+    """Whether the first copies under a policy are on their way; asked for the two hours in which nothing is late.
+
+    Who has just enabled it need not come yet; nor is it protected yet. What no arrival helps is told at once.
+    """
+    return now.pending > 0 and all(why in CURED_BY_ARRIVAL for why in now.why.values())
 
 
 def _add_policies(found: dict[int, Protection]) -> None:
@@ -184,20 +208,6 @@ def _now() -> datetime:
     from regions import clock
 
     return clock.now()
-
-
-def _newest_copies(found: dict[int, Protection]) -> tuple[Newest, Newest]:
-    """Return per instance and database when the newest restorable copy's backup was finished; and the same of the
-    copies that lack their certificate."""
-    newest: Newest = defaultdict(dict)
-    sealed: Newest = defaultdict(dict)
-    copies = Copy.objects.restorable().cross_region().filter(set__instance__in=found).exclude(set__kind=Kind.LOG)
-    where = ("set__instance", "set__database", "destination_store__region", *certificates.OF_ITS_SET)
-    at_hand = AtHand()
-    for pk, name, region, *needs, at in copies.order_by().values_list(*where).annotate(at=Max("set__finished_at")):
-        known = (sealed if at_hand.misses(certificates.needed(*needs), region) else newest)[pk]
-        known[name] = max(at, known.get(name, at))
-    return newest, sealed
 
 
 def _is_after(one: datetime | None, other: datetime | None) -> bool:

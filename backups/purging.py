@@ -143,7 +143,7 @@ def why_not_delete(copy: Copy, at: datetime, skew: timedelta) -> str | None:
     if skew > CLOCKS_AGREE:
         return f"The store's clock and the database's differ by {int(skew.total_seconds())} seconds."
     if expiring.is_newest_full(copy, at):
-        return "It is the newest verified full, and its policy is enabled."
+        return "It is the last good copy of its database."
     if _is_needed(copy):
         return "A copy that needs it is on its way or has not expired."
     if breaker_holds(copy, at):

@@ -34,7 +34,7 @@ from backups import (
     verification,
 )
 from backups.events import By
-from backups.leases import LeaseLost, next_lease, who
+from backups.leases import LeaseLost, next_lease, nobodys, who
 from backups.models import PENDING, CancelReason, Copy, CopyPolicy, CopyState, Kind, Transfer
 from regions import clock
 from regions.refusals import Refusal
@@ -59,7 +59,7 @@ def claim(region_id: str) -> Copy | None:
         copy = (
             Copy.objects.select_for_update(skip_locked=True, of=("self",))
             .filter(
-                Q(leased_until=None) | Q(leased_until__lt=at),
+                nobodys(at),
                 state__in=PENDING,
                 due_at__lte=at,
                 destination_store__region=region_id,
@@ -86,7 +86,7 @@ def carry_slice(copy: Copy, until: float | None = None) -> bool:
     until = until if until is not None else time.monotonic() + _slice_seconds(copy)
     try:
         if _is_too_late(copy):
-            policies.cancel(copy, CancelReason.EXPIRED, fence=copy.fence)
+            _cancel_too_late(copy)
             return False
         transfers = carrying.bring_files(copy, until)
         if transfers is None:
@@ -124,6 +124,31 @@ def _slice_seconds(copy: Copy) -> float:
 def _is_too_late(copy: Copy) -> bool:
     """Whether its date has passed, as the row says now: a change of retention may have moved it since the claim."""
     return Copy.objects.filter(pk=copy.pk, expires_at__lte=clock.now()).exists()
+
+
+def _cancel_too_late(copy: Copy) -> None:
+    """Cancel what one carries (R-2.5), unless its date was moved in this moment."""
+    with transaction.atomic():
+        retention.lock_copies(copy.set.instance_id, copy.destination_store_id)
+        if _is_too_late(copy):
+            policies.cancel(copy, CancelReason.EXPIRED, fence=copy.fence)
+
+
+def cancel_too_late() -> int:
+    """Cancel what is past its date and in nobody's hands: no worker may be there to claim it. Return how many.
+
+    What somebody carries is his until his lease ends; he asks the same before each slice.
+    """
+    at = clock.now()
+    late = Copy.objects.pending().filter(nobodys(at), expires_at__lte=at).order_by()
+    retention.catch_up(Q(pk__in=late.values("policy")))
+    count = 0
+    for instance, store in sorted(set(late.values_list("set__instance", "destination_store"))):
+        try:
+            count += policies.cancel_too_late(instance, store)
+        except Exception:  # with its traceback; one instance must not keep those of everybody else waiting
+            log.exception("late copies not cancelled", extra={"instance": instance, "store": store})
+    return count
 
 
 def _rest(copy: Copy, wait: timedelta = timedelta(0), **changes: str) -> bool:
@@ -246,7 +271,7 @@ def retry(copy: Copy, by: By) -> None:
     """Make a failed or waiting copy due now; raises Refusal for one that is not waiting."""
     with transaction.atomic():
         at = clock.now()
-        waiting = Copy.objects.filter(Q(leased_until=None) | Q(leased_until__lt=at), pk=copy.pk, state__in=PENDING)
+        waiting = Copy.objects.filter(nobodys(at), pk=copy.pk, state__in=PENDING)
         if not waiting.update(due_at=at):
             raise Refusal(
                 "CopyNotWaiting", f"The copy is {copy.get_state_display().lower()}; there is nothing to retry."
@@ -258,5 +283,5 @@ def retry(copy: Copy, by: By) -> None:
 def regions_with_work() -> list[str]:
     """Return the regions for which a copy is due and nobody's; the sweep rings their bells."""
     at = clock.now()
-    due = Copy.objects.pending().filter(Q(leased_until=None) | Q(leased_until__lt=at), due_at__lte=at)
+    due = Copy.objects.pending().filter(nobodys(at), due_at__lte=at)
     return list(due.values_list("destination_store__region", flat=True).distinct())

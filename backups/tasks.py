@@ -93,6 +93,7 @@ def sweep() -> None:
         retention.catch_up,
         level2.date_released,
         mending.give_up,
+        replication.cancel_too_late,
         expiring.expire_due,
         restoring.keep_pins,
         downloads.tidy,

@@ -26,6 +26,7 @@ from backups import (
 from backups.engines import startable_here
 from backups.models import (
     PENDING,
+    Alert,
     Arrival,
     BackupFile,
     BackupSet,
@@ -74,6 +75,7 @@ def watch() -> None:
     alerts.keep("history_contradicts", breaking.contradictions(at))
     alerts.keep("snapshot_not_undone", snapshots.stuck(at))
     alerts.keep("server_silent", asking.silent(at))
+    _forget_cancelled_of_released(at)
 
 
 def _late_copies(at: datetime) -> dict[str, dict]:
@@ -86,6 +88,12 @@ def _late_copies(at: datetime) -> dict[str, dict]:
         }
         for copy in late.select_related("set__instance", "policy__destination")[:1000]
     }
+
+
+def _forget_cancelled_of_released(at: datetime) -> None:
+    """What was owed at a release and did not arrive is told for a day: no newer backup will end the alert (R-2.4)."""
+    told = Alert.objects.filter(code="copy_cancelled", closed_at=None, opened_at__lte=at - DAY)
+    told.filter(instance__released_at__isnull=False).update(closed_at=at)
 
 
 def _silent_instances(at: datetime) -> dict[str, dict]:

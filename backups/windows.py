@@ -71,7 +71,7 @@ def chain_of(instance: Instance, store: Store, database: str) -> Chain:
     """Read the copies that are at a destination or on their way there; only restorable ones count as completed."""
     rules = engine_of(instance.engine).chain_rules
     rows = _chain(instance=instance.pk, store=store.pk, database=database)
-    return Chain(rules, tuple(_as_chain_sets(rows, rules)))
+    return Chain(rules, tuple(as_chain_sets(rows, rules)))
 
 
 @built_once
@@ -91,11 +91,12 @@ def that_cross(copies: QuerySet[Copy]) -> QuerySet[Copy]:
 
 def chain_sets(copies: QuerySet[Copy], rules: ChainRules) -> list[ChainSet]:
     """Return copies as chains see them; an encrypted set waits for its certificate at the destination (R-3.5)."""
-    return _as_chain_sets(copies.values_list(*LOOKED_AT), rules)
+    return as_chain_sets(copies.values_list(*LOOKED_AT), rules)
 
 
-def _as_chain_sets(rows: Iterable[tuple], rules: ChainRules) -> list[ChainSet]:
-    at_hand, needs, found = AtHand(), certificates.OF_ITS_SET, []
+def as_chain_sets(rows: Iterable[tuple], rules: ChainRules, at_hand: AtHand | None = None) -> list[ChainSet]:
+    """Do the same for what was read of copies, LOOKED_AT; `at_hand`: where many chains are asked for."""
+    at_hand, needs, found = at_hand or AtHand(), certificates.OF_ITS_SET, []
     for pk, state, region, *facts in rows:
         wanted = certificates.needed(*facts[: len(needs)])
         done = state == CopyState.COMPLETED and not at_hand.misses(wanted, region)

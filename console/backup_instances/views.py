@@ -78,5 +78,5 @@ def _with_lag(instances: list[Instance]) -> list[Instance]:
 
 def _poll(shown: list[Instance]) -> dict[str, Any]:
     jobs = BackupJob.objects.filter(instance__in=shown, state__in=BackupJob.ACTIVE)
-    moving = any(instance.protection.state == "copying" for instance in shown) or jobs.exists()
+    moving = any(instance.protection.is_moving for instance in shown) or jobs.exists()
     return {"polled": shown, "wait": QUICK if moving else SLOW}

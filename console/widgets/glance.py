@@ -57,15 +57,11 @@ class Glance:
 
     @property
     def protected(self) -> int:
-        return sum(self.states[state] for state in PROTECTED)
+        return sum(found.is_protected for found in self.protections)
 
     @property
     def troubled(self) -> int:
         return sum(self.states[state] for state in NEEDS_YOU)
-
-    @property
-    def not_set_up(self) -> int:
-        return self.total - self.protected - self.troubled
 
     @property
     def legend(self) -> list[tuple[object, int]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from smtplib import SMTPException
 from typing import Any
 
 import pytest
@@ -142,18 +142,50 @@ def test_the_same_trouble_later_is_a_new_alert(
     assert len(mailoutbox) == 3
 
 
-def test_what_cannot_be_mailed_stays_due(
-    world: World, mailoutbox: list[EmailMessage], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def no_relay(settings: Any) -> Iterator[Any]:
+    """A relay that is away, until `settings` says otherwise."""
+    with socket.socket() as bound:  # bound and not listening: it refuses
+        bound.bind(("127.0.0.1", 0))
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = bound.getsockname()
+        yield settings
+
+
+def relay_is_back(settings: Any) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+
+
+def news(mailoutbox: list[EmailMessage]) -> list[str]:
+    return [re.findall(r"\[Farshore\] ([^:]+):", mail.subject)[0] for mail in mailoutbox]
+
+
+def test_what_cannot_be_mailed_stays_due(world: World, no_relay: Any, mailoutbox: list[EmailMessage]) -> None:
     alerts.open_alert("story", "nobody:1", "Something is wrong.")
-    with monkeypatch.context() as patch:
-        patch.setattr(alerts, "send_mail", _refuses_mail)
-        assert alerts.mail_due() == 0
-    assert alerts.mail_due() == 1 and len(mailoutbox) == 1
+    assert alerts.mail_due() == 0 and mailoutbox == []
+    relay_is_back(no_relay)
+    assert alerts.mail_due() == 1 and news(mailoutbox) == ["Open"]
 
 
-def _refuses_mail(*_: Any, **__: Any) -> None:
-    raise SMTPException("No relay.")
+def test_what_closes_before_anybody_was_told_is_told_in_one_mail_that_says_both(
+    world: World, no_relay: Any, mailoutbox: list[EmailMessage]
+) -> None:
+    """R-19: nothing is lost by an outage of the relay, and nothing told twice after it."""
+    for number in (1, 2):
+        alerts.open_alert("story", f"nobody:{number}", f"Trouble {number}.")
+    assert alerts.mail_due() == 0
+    alerts.close_alert("story", "nobody:1")
+    relay_is_back(no_relay)
+    for _ in range(2):
+        alerts.mail_due()
+    assert news(mailoutbox) == ["Opened and closed", "Open"]
+    assert "Opened 2" in mailoutbox[0].body and "Closed 2" in mailoutbox[0].body
+    alerts.close_alert("story", "nobody:2")
+    for _ in range(2):
+        alerts.mail_due()
+    assert news(mailoutbox) == ["Opened and closed", "Open", "Closed"]
+    opened, closed = (mail.extra_headers for mail in mailoutbox[1:])
+    assert closed["In-Reply-To"] == opened["Message-ID"] != closed["Message-ID"]
 
 
 def test_a_line_break_in_a_name_does_not_become_a_header(world: World, mailoutbox: list[EmailMessage]) -> None:

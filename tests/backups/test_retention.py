@@ -8,7 +8,20 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import User
 
-from backups import audit, cleaning, fleet, planning, policies, purging, replication, retention, source_gone, watch
+from backups import (
+    audit,
+    certificate_book,
+    cleaning,
+    damage,
+    fleet,
+    planning,
+    policies,
+    purging,
+    replication,
+    retention,
+    source_gone,
+    watch,
+)
 from backups.events import By
 from backups.models import Alert, Copy, CopyState, Event, Instance, Pin, StorageSpan, Transfer
 from regions.models import Store
@@ -18,6 +31,7 @@ from tests.backups.time_machine import TimeMachine
 from tests.backups.world import OTHER, SOURCE, TARGET, World
 
 DAY = timedelta(days=1)
+CERTIFICATE = "ab" * 20
 
 
 def now(copy: Copy) -> Copy:
@@ -115,6 +129,7 @@ def test_an_undo_reaches_past_a_change_of_destination(
 ) -> None:
     world.enable(orders, days=30)
     old = world.arrived(orders)
+    world.arrived(orders)
     time_machine.forward(days=10)
     world.set(orders, retention_days=7, destination=OTHER)
     world.sweep()
@@ -206,6 +221,94 @@ def test_each_database_has_its_own_last_good_copy(world: World, orders: Instance
     world.arrived(orders, database="Sales")
     world.sweep()
     assert [now(copy).state for copy in copies] == [CopyState.EXPIRED, CopyState.COMPLETED]
+
+
+def test_a_full_that_cannot_be_opened_there_does_not_take_the_place_of_one_that_can(
+    world: World, orders: Instance, time_machine: TimeMachine
+) -> None:
+    """R-3.5, I6: the newest verified one is kept, and the newest that can be restored."""
+    world.enable(orders)
+    plain = world.arrived(orders)
+    locked = [world.arrived(orders, certificate_thumbprint=CERTIFICATE) for _ in range(2)]
+    time_machine.forward(days=8)
+    world.sweep()
+    assert (now(plain).state, plain.kept_for) == (CopyState.COMPLETED, "last_good")
+    assert [now(copy).state for copy in locked] == [CopyState.EXPIRED, CopyState.COMPLETED]
+    assert charged(plain)[0][1] == plain.expires_at
+
+    certificate_book.register(world.region(TARGET), CERTIFICATE, "", world.by)
+    world.sweep()
+    assert (now(plain).state, now(locked[1]).state) == (CopyState.EXPIRED, CopyState.COMPLETED)
+
+
+@pytest.fixture
+def moved(world: World, orders: Instance, time_machine: TimeMachine) -> Copy:
+    """The only copy there is, past its date; since the day it arrived backups go to another region."""
+    world.enable(orders)
+    copy = world.arrived(orders)
+    copy.set.files.update(state="gone")  # or the change would take it along
+    world.set(orders, destination=OTHER)
+    time_machine.forward(days=8)
+    world.sweep()
+    return now(copy)
+
+
+def test_a_change_of_destination_erases_nothing_that_has_no_successor_there(
+    world: World, orders: Instance, time_machine: TimeMachine, moved: Copy
+) -> None:
+    """R-15.6, R-14.4: free of charge after its own date, and gone as any other once it has one."""
+    time_machine.forward(days=2)
+    world.sweep()
+    assert (now(moved).state, moved.kept_for) == (CopyState.COMPLETED, "last_good")
+    assert charged(moved)[0][1] == moved.expires_at and path_of(world, moved).exists()
+    world.arrived(orders, database="Stock")
+    planning.weigh(world.finished(orders, database="Sales").pk)
+    world.sweep()
+    assert now(moved).state == CopyState.COMPLETED  # another database's, and one that has not arrived
+
+    world.carry(OTHER)
+    world.sweep()
+    assert (now(moved).state, moved.brought_forward_by) == (CopyState.EXPIRED, None)
+    time_machine.forward(days=1)
+    world.sweep()
+    assert now(moved).state == CopyState.DELETED
+
+
+def test_what_arrives_at_the_new_destination_without_its_certificate_is_no_successor(
+    world: World, orders: Instance, time_machine: TimeMachine, moved: Copy
+) -> None:
+    world.arrived(orders, certificate_thumbprint=CERTIFICATE)
+    world.sweep()
+    assert now(moved).state == CopyState.COMPLETED
+    certificate_book.register(world.region(OTHER), CERTIFICATE, "", world.by)
+    world.sweep()
+    assert now(moved).state == CopyState.EXPIRED
+
+
+def test_a_successor_that_proves_damaged_gives_its_place_back(
+    world: World, orders: Instance, time_machine: TimeMachine, moved: Copy
+) -> None:
+    successor = world.arrived(orders)
+    world.sweep()
+    assert now(moved).state == CopyState.EXPIRED
+    damage.mark(successor, None)
+    assert (now(moved).state, moved.kept_for) == (CopyState.COMPLETED, "last_good")
+    assert moved.set.instance.intervals.filter(store=moved.destination_store).exists()
+
+
+def test_who_disables_lets_go_of_what_former_destinations_keep_too(
+    world: World, orders: Instance, time_machine: TimeMachine, moved: Copy
+) -> None:
+    """R-15.6: the plain rule holds again, by the hand of a person (the breaker counts it)."""
+    world.disable(orders)
+    world.sweep()
+    assert (now(moved).state, moved.brought_forward_by) == (CopyState.EXPIRED, world.user)
+
+
+def test_who_releases_lets_go_of_it_too(world: World, orders: Instance, moved: Copy) -> None:
+    policies.release(orders, world.by)
+    world.sweep()
+    assert now(moved).state == CopyState.EXPIRED
 
 
 def test_a_database_nobody_has_seen_for_a_whole_period_loses_it_a_day_after_the_alert(

@@ -161,3 +161,12 @@ def test_the_glance_shows_the_worst_route_first_and_counts_the_rest(desk: Client
     shown = words(desk.get("/"))
     assert shown.index("<span>Singapore</span> <svg") < shown.index("<span>China (Shanghai)</span> <svg")
     assert "and 1 more" in shown
+
+
+def test_the_glance_counts_nobody_as_protected_whose_first_copy_is_still_on_its_way(desk: Client, fleet: Fleet) -> None:
+    fleet.protected("orders")
+    arriving = fleet.instance("arriving")
+    fleet.copy(fleet.backup(arriving), fleet.policy(arriving, age=timedelta(hours=1)), "copying")
+    shown = words(desk.get("/"))
+    assert "<b>1</b> <span>of 2 instances</span>" in shown
+    assert "1 copying" in shown and "1 in step" in shown

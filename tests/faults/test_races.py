@@ -291,6 +291,46 @@ def test_two_workers_never_hold_one_copy(world: World, orders: Instance, at_once
     assert len(copies) == 3
 
 
+def past_its_date(world: World, instance: Instance) -> Copy:
+    planning.weigh(world.finished(instance).pk)
+    Copy.objects.update(expires_at=clock.now() - timedelta(seconds=1))
+    return Copy.objects.get()
+
+
+def test_what_is_past_its_date_is_not_taken_out_of_the_hands_that_claim_it(
+    world: World, orders: Instance, start: Callable[..., Future], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-2.5: who claims it cancels it himself, at his next step."""
+    world.enable(orders)
+    copy = past_its_date(world, orders)
+    pause = Pause(monkeypatch, replication, "next_lease")
+    claimed, count = overlap(start, pause, partial(replication.claim, TARGET), replication.cancel_too_late)
+    assert (claimed, count) == (copy, 0)
+    assert Copy.objects.get().state == CopyState.COPYING
+    replication.carry_slice(claimed)
+    assert (Copy.objects.get().state, Copy.objects.get().cancel_reason) == ("cancelled", "expired_before_arrival")
+
+
+def test_what_is_being_cancelled_as_too_late_is_claimed_by_nobody(
+    world: World, orders: Instance, start: Callable[..., Future], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.enable(orders)
+    past_its_date(world, orders)
+    pause = Pause(monkeypatch, planning, "say_cancelled")
+    count, claimed = overlap(start, pause, replication.cancel_too_late, partial(replication.claim, TARGET))
+    assert (count, claimed, Copy.objects.get().state) == (1, None, CopyState.CANCELLED)
+
+
+def test_what_is_kept_longer_in_this_moment_is_not_cancelled_as_too_late(
+    world: World, orders: Instance, start: Callable[..., Future], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.enable(orders)
+    past_its_date(world, orders)
+    pause = Pause(monkeypatch, expiring, "expire_due")
+    _, count = overlap(start, pause, change(world, orders, retention_days=30), replication.cancel_too_late)
+    assert (count, Copy.objects.get().state) == (0, CopyState.PLANNED)
+
+
 @pytest.mark.parametrize("moment", ["before the manifest", "after the manifest"])
 def test_what_is_disabled_while_it_is_published_never_commits(
     world: World, orders: Instance, start: Callable[..., Future], monkeypatch: pytest.MonkeyPatch, moment: str

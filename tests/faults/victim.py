@@ -58,6 +58,7 @@ def after_statement(begins: str, nth: int) -> None:
 
 def plant(window: str) -> None:
     from backups import (
+        alerts,
         bell,
         carrying,
         expiring,
@@ -132,6 +133,7 @@ def plant(window: str) -> None:
         "at the original's address": lambda: after(postgresql, "take_over"),
         "places changed for good": lambda: before(holding.Work, "hold"),
         "instance made": lambda: after(holding.Work, "_register"),
+        "mailed, not written down": lambda: after(alerts, "_mail"),
     }
     windows[window]()
 
@@ -139,7 +141,7 @@ def plant(window: str) -> None:
 def main(window: str, verb: str, *arguments: str) -> None:
     django.setup()
     plant(window)
-    from backups import default_backups, expiring, log_receivers, mending, purging, replication, restoring
+    from backups import alerts, default_backups, expiring, log_receivers, mending, purging, replication, restoring
 
     if verb == "carry":
         copy = replication.claim(arguments[0])
@@ -156,6 +158,8 @@ def main(window: str, verb: str, *arguments: str) -> None:
         restoring.run(restoring.claim(arguments[0]), threading.Event())
     elif verb == "receive":
         log_receivers.serve(arguments[0])
+    elif verb == "mail":
+        alerts.mail_due()
 
 
 if __name__ == "__main__":

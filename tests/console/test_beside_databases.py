@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -13,10 +11,8 @@ from django.urls import reverse
 
 from backups.models import Copy, Instance, ResourceGroup, Restore, ServerDatabase
 from regions import clock
-from regions.models import Store
-from tests.backups.landings import Place, chain, copied, place_in
-from tests.backups.world import World
-from tests.console.fleet import SOURCE, TARGET, Fleet
+from tests.backups.landings import Place, chain, copied
+from tests.console.fleet import SOURCE, TARGET
 
 NEW = "/backups/restores/new/"
 OFFER = "Beside the databases of an instance"
@@ -25,13 +21,6 @@ SHARE = {"host": "db", "share_called": "//files/sql", "share_folder": "/mnt/sql"
 
 def words(answer: Any) -> str:
     return " ".join(answer.content.decode().split())
-
-
-@pytest.fixture
-def place(fleet: Fleet, tmp_path: Path) -> Iterator[Place]:
-    Store.objects.all().delete()  # the world makes real ones, on folders
-    with place_in(World(tmp_path, fleet.root(), fleet.group)) as found:
-        yield found
 
 
 @pytest.fixture

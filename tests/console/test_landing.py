@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -15,10 +13,8 @@ from django.urls import reverse
 
 from backups import landing_servers
 from backups.models import Copy, Event, Instance, LandingServer, ResourceGroup, Restore
-from regions.models import Store
-from tests.backups.landings import PASSWORD, SHARE, Place, chain, copied, place_in
-from tests.backups.world import World
-from tests.console.fleet import SOURCE, TARGET, Fleet
+from tests.backups.landings import PASSWORD, SHARE, Place, chain, copied
+from tests.console.fleet import SOURCE, TARGET
 
 LIST, REGISTER, NEW = "/stores/landing/", "/stores/landing/register/", "/backups/restores/new/"
 TEST = {"HTTP_HX_REQUEST": "true", "HTTP_HX_TARGET": "test"}
@@ -27,13 +23,6 @@ DIALOG = {"HTTP_HX_REQUEST": "true", "HTTP_HX_TARGET": "dialog-body"}
 
 def words(answer: Any) -> str:
     return " ".join(answer.content.decode().split())
-
-
-@pytest.fixture
-def place(fleet: Fleet, tmp_path: Path) -> Iterator[Place]:
-    Store.objects.all().delete()  # the world makes real ones, on folders
-    with place_in(World(tmp_path, fleet.root(), fleet.group)) as found:
-        yield found
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from billing import estimates
 from billing.estimates import Estimate, LeftToPay, Terms
 from console.backup_settings.notes import MOST_NAMED, Notes
 from console.widgets.labels import translated
+from console.widgets.listing import MOST_MATCHING
 from regions import routes
 from regions.models import Region, Store
 
@@ -420,6 +421,18 @@ def saved_sentence(changes: Sequence[Change], before: Mapping[int, Settings], ex
         )
         said.append(sentence % {"n": expired, "until": f"{retention.erased_at(at):%Y-%m-%d %H:%M}"})
     return " ".join(filter(None, said))
+
+
+def left_out_sentence(count: int) -> str:
+    """Say how many of the ticked are beyond what one OK takes (R-11.2); "" where none is."""
+    if not count:
+        return ""
+    sentence = ngettext(
+        "%(n)s more instance was ticked and is left out: one OK takes %(most)s.",
+        "%(n)s more instances were ticked and are left out: one OK takes %(most)s.",
+        count,
+    )
+    return sentence % {"n": count, "most": MOST_MATCHING}
 
 
 def _status_sentence(changes: Sequence[Change]) -> str:

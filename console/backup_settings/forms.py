@@ -112,6 +112,7 @@ class SettingsForm(forms.Form):
         self.latest = latest_policies(self.instances)
         self.own = {one.pk: settings_under(self.latest.get(one.pk)) for one in self.instances}
         self.has_conflict = False
+        self.left_out = row_number((data or {}).get("left_out", "")) or 0  # how many were ticked beyond what OK takes
         super().__init__(data, initial=self._common(), label_suffix="")
         self.open = self._differing()
         self._offer_destinations()

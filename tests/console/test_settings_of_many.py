@@ -207,7 +207,7 @@ def test_what_is_ticked_beyond_one_ok_is_told_before_and_after(
     """R-11.2, R-11.3."""
     monkeypatch.setattr(instance_lists, "MOST_MATCHING", 3)
     monkeypatch.setattr("console.backup_settings.views.MOST_MATCHING", 3)
-    monkeypatch.setattr("console.backup_settings.effects.MOST_MATCHING", 3)
+    monkeypatch.setattr("console.backup_settings.saved.MOST_MATCHING", 3)
     five = [fleet.instance(f"i{n}") for n in range(5)]
     asked = {"pick": [one.pk for one in five]} if how == "ticked" else {"matching": "q=i", "list": "pending"}
     shown = words(desk.get(DIALOG, asked, **HTMX))

@@ -168,15 +168,19 @@ class _Bases:
 
     def of(self, found: BackupSet) -> list[BackupSet]:
         chain = [found]
-        while (base := self._base_of(chain[0])) and base not in chain:
+        while (base := base_of(chain[0], self._named_by(chain[0]))) and base not in chain:
             chain.insert(0, base)
         return chain[:-1]
 
-    def _base_of(self, differential: BackupSet) -> BackupSet | None:
-        named = self._named.get((differential.instance_id, differential.base_guid), ())
-        rules = engine_of(differential.instance.engine).chain_rules
-        made = chain_set(differential.pk, differential, rules)
-        return next((base for base in named if rules.is_base(chain_set(base.pk, base, rules), made)), None)
+    def _named_by(self, found: BackupSet) -> list[BackupSet]:
+        return self._named.get((found.instance_id, found.base_guid), [])
+
+
+def base_of(differential: BackupSet, named: Iterable[BackupSet]) -> BackupSet | None:
+    """Return the full, or the incremental, that a set was made from, of those that have the name it gives."""
+    rules = engine_of(differential.instance.engine).chain_rules
+    made = chain_set(differential.pk, differential, rules)
+    return next((base for base in named if rules.is_base(chain_set(base.pk, base, rules), made)), None)
 
 
 # ---- logs that are there when they are enabled (R-8.2)

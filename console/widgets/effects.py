@@ -46,7 +46,9 @@ class Effects:
     erased_at: datetime | None = None
     edges: list[tuple[str, datetime]] = field(default_factory=list)  # nothing before can be restored then
     notes: Notes = field(default_factory=Notes)
-    reckoned: Notes = field(default_factory=Notes)
+    reckoned: Notes = field(default_factory=Notes)  # what each sum comes from, and what it leaves out
+    unknown: Notes = field(default_factory=Notes)  # whose cost is in no sum
+    remarked: set[tuple[int, str]] = field(default_factory=set)
     asks_agreement: bool = False
     border: str = ""
     disables: bool = False
@@ -57,7 +59,7 @@ class Effects:
         edges = sorted(self.edges, key=lambda edge: edge[1])
         if not edges:
             return ""
-        if len(edges) == 1:
+        if edges[0][1] == edges[-1][1]:
             return gettext("Nothing before %(edge)s can be restored.") % {"edge": minute(edges[0][1])}
         if len(edges) <= MOST_NAMED:
             return gettext("Nothing can be restored from before: %(edges)s.") % {"edges": ", ".join(map(_of, edges))}
@@ -202,7 +204,7 @@ def _add_beginnings(effects: Effects, begun: Sequence[Step], at: datetime) -> No
             takes = default_backups.can_take(step.instance)
             effects.notes.say(RUNS_FIRST if takes else WAITS, name, list(filter(None, lacking)))
         effects.first = _sum(effects.first, transfers[step.instance.pk])
-        _reckon(effects, step, transfers[step.instance.pk].sentence)
+        _reckon(effects, step, transfers[step.instance.pk])
 
 
 def _startable(regions: set[Region]) -> dict[str, dict[str, list[str]]]:
@@ -261,7 +263,7 @@ def _add_logs(effects: Effects, steps: Sequence[Step], at: datetime) -> None:
         beginnings = found[step.instance.pk]
         if count := sum(len(beginning.logs) for beginning in beginnings):
             effects.first = _sum(effects.first, transfers[step.instance.pk])
-            _reckon(effects, step, transfers[step.instance.pk].sentence)
+            _reckon(effects, step, transfers[step.instance.pk])
             effects.notes.say(singular, step.instance.name, plural=plural, n=count)
         if not beginnings or not all(beginning.logs for beginning in beginnings):
             _say_without_logs(effects.notes, step.instance, beginnings, in_groups)
@@ -311,9 +313,9 @@ def _add_months(effects: Effects, steps: Sequence[Step], at: datetime) -> None:
         if then := step.terms_then:
             storage, traffic = months.storage(step.instance, then), months.traffic(step.instance, then)
             effects.storage, effects.traffic = _sum(effects.storage, storage), _sum(effects.traffic, traffic)
-            _reckon(effects, step, storage.sentence)
+            _reckon(effects, step, storage)
             if traffic.bytes is not None and traffic.amount is None:
-                _reckon(effects, step, gettext(estimates.NO_PRICE))
+                _reckon(effects, step, Estimate(None, None, gettext(estimates.NO_PRICE)))
         if step.target or not step.wanted.enabled:
             change = months.change(step.instance, step.terms_now, step.terms_then)
             effects.change = change if effects.change is None else _sum_known(effects.change, change)
@@ -329,16 +331,19 @@ def _add_left(effects: Effects, steps: Sequence[Step], at: datetime) -> None:
     for step in steps:
         effects.left = _sum_left(effects.left, left[step.instance.pk])
         effects.left_with_7 = _sum_left(effects.left_with_7, left_with_7[step.instance.pk])
-        _reckon(effects, step, left[step.instance.pk].sentence)
+        _reckon(effects, step, left[step.instance.pk])
 
 
 REMARK = gettext_noop("%(name)s: %(sentence)s")
 
 
-def _reckon(effects: Effects, step: Step, sentence: str) -> None:
+def _reckon(effects: Effects, step: Step, of: Estimate | LeftToPay) -> None:
     """Keep what an estimate says of itself: how it was reckoned, and what it leaves out."""
-    if sentence:
-        effects.reckoned.say(REMARK, step.instance.name, sentence=sentence)
+    said = step.instance.pk, of.sentence
+    if of.sentence and said not in effects.remarked:
+        effects.remarked.add(said)
+        notes = effects.unknown if of.amount is None else effects.reckoned
+        notes.say(REMARK, step.instance.name, sentence=of.sentence)
 
 
 def _sum(total: Estimate | None, one: Estimate) -> Estimate:

@@ -187,7 +187,7 @@ def test_what_each_was_reckoned_from_can_be_read_of_many(desk: Client, fleet: Fl
         fleet.backup(fleet.protected(f"i{n}", copies=n), age=DAY, database="other")
     shown = previewed(desk, list(Instance.objects.all()), destination=FAR, retention_days="30")
     assert "What each was reckoned from, and what is not counted" in shown
-    assert "<li><bdi>unknown</bdi>: No default backup is known yet" in shown
+    assert "unknown: No default backup is known yet, so its size and pace are not either." in shown.split("<details")[0]
     assert "<li><bdi>i8</bdi>: Reckoned from 9 default backups" in shown
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from django.utils.translation import gettext, gettext_noop
+from django.utils.translation import gettext, gettext_noop, ngettext
 
 from backups import default_backups, planning, policies, retention, shortening, standings
 from backups.engines import engine_of, is_among
@@ -228,10 +228,6 @@ LOGS_STOP = gettext_noop(
     "%(name)s: logs are no longer copied; those on their way arrive, and all stay until they expire."
 )
 LOGS_GO_TOO = gettext_noop("%(name)s: log backup is turned off too.")
-LOGS_ARE_THERE = (
-    gettext_noop("%(name)s: %(n)s log file of the last 24 hours is copied first."),
-    gettext_noop("%(name)s: %(n)s log files of the last 24 hours are copied first, oldest first."),
-)
 LOGS_LATER = gettext_noop(
     "%(name)s: no log follows a backup of the last 24 hours; logs lead on from the next full backup."
 )
@@ -258,15 +254,22 @@ def _add_logs(effects: Effects, steps: Sequence[Step], at: datetime) -> None:
     instances = [step.instance for step in steps]
     found, in_groups = planning.examine_logs_all(instances, at), default_backups.databases_in_groups(instances)
     transfers = estimates.first_logs({step.instance: step.target for step in steps}, found, at)
-    singular, plural = LOGS_ARE_THERE
     for step in steps:
         beginnings = found[step.instance.pk]
         if count := sum(len(beginning.logs) for beginning in beginnings):
             effects.first = _sum(effects.first, transfers[step.instance.pk])
             _reckon(effects, step, transfers[step.instance.pk])
-            effects.notes.say(singular, step.instance.name, plural=plural, n=count)
+            effects.notes.say(_logs_are_there, step.instance.name, n=count)
         if not beginnings or not all(beginning.logs for beginning in beginnings):
             _say_without_logs(effects.notes, step.instance, beginnings, in_groups)
+
+
+def _logs_are_there(count: int) -> str:
+    return ngettext(
+        "%(name)s: %(n)s log file of the last 24 hours is copied first.",
+        "%(name)s: %(n)s log files of the last 24 hours are copied first, oldest first.",
+        count,
+    )
 
 
 def _say_without_logs(

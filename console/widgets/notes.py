@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext
 
 MOST_NAMED, NAMED_OF_MORE = 5, 3
 
+Template = str | Callable[[int], str]
 Item = tuple[str, tuple[str, ...]]  # an instance, and which of its databases, or what else of it
 
 
 @dataclass
 class Note:
-    """`sentence` has a place for `name`, and for `n` where it counts; `all_of` names everyone where it cannot."""
+    """`sentence` has a place for `name`, and for `n` where it counts; `all_of` names everyone where it cannot.
 
-    singular: str
-    plural: str = ""
+    `template` is marked for translation, or says the sentence for a count.
+    """
+
+    template: Template
     named: tuple[tuple[str, str], ...] = ()
     items: list[Item] = field(default_factory=list)
     n: int = 0
 
     @property
     def sentence(self) -> str:
-        template = ngettext(self.singular, self.plural, self.n) if self.plural else gettext(self.singular)
+        template = self.template(self.n) if callable(self.template) else gettext(self.template)
         return template % {**dict(self.named), "name": in_few_words(list(map(_in_few_words, self.items))), "n": self.n}
 
     @property
@@ -56,12 +59,10 @@ class Notes:
     def is_short(self) -> bool:
         return len(self._notes) <= MOST_NAMED
 
-    def say(
-        self, singular: str, name: str, parts: Sequence[str] = (), *, plural: str = "", n: int = 0, **named: str
-    ) -> None:
-        """Say a sentence, marked for translation, of one instance; the same of another joins it."""
-        key = singular, tuple(sorted(named.items()))
-        note = self._notes.setdefault(key, Note(singular, plural, key[1]))
+    def say(self, template: Template, name: str, parts: Sequence[str] = (), *, n: int = 0, **named: str) -> None:
+        """Say a sentence of one instance; the same of another joins it."""
+        key = template, tuple(sorted(named.items()))
+        note = self._notes.setdefault(key, Note(*key))
         note.items.append((name, tuple(parts)))
         note.n += n
 

@@ -7,7 +7,8 @@ of data, oldest first; an instance may have thousands a day, so one that simply 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,7 +17,7 @@ from django.db.models import Q
 
 from backups import alerts, bell, events, log_chain, log_gaps, retention, windows
 from backups.engines import engine_of
-from backups.engines.chains import ChainSet, chain_set
+from backups.engines.chains import RECORDED, chain_set
 from backups.events import FARSHORE, By
 from backups.models import (
     BackupSet,
@@ -27,6 +28,7 @@ from backups.models import (
     Coverage,
     Instance,
     Kind,
+    ServerDatabase,
     SetStatus,
 )
 from regions import clock
@@ -63,28 +65,74 @@ class DatabaseCheck:
 
 def examine(instance: Instance, at: datetime) -> list[DatabaseCheck]:
     """Run the 24-hour check of R-6.1 for each database, changing nothing; [] when no database is known yet."""
-    recent = instance.sets.valid().data().filter(finished_at__gte=at - DAY).order_by("-finished_at", "-pk")
-    newest: dict[str, DatabaseCheck] = {name: DatabaseCheck(name) for name in databases_of(instance, at)}
+    return examine_all([instance], at)[instance.pk]
+
+
+def examine_all(instances: Iterable[Instance], at: datetime) -> dict[int, list[DatabaseCheck]]:
+    """Return the same of many instances, by their keys, in a few statements however many they are."""
+    known = {instance.pk: instance for instance in instances}
+    recent = _recent(known, at)
+    bases = _Bases(recent, known)
+    names = databases_of_all(known.values(), at)
+    newest = {pk: {name: DatabaseCheck(name) for name in names[pk]} for pk in known}
     for found in recent:
-        if newest.get(found.database, DatabaseCheck(found.database)).chosen is None:
-            check = _check(found)
+        checks = newest[found.instance_id]
+        if checks.get(found.database, DatabaseCheck(found.database)).chosen is None:
+            check = _check(found, bases.of(found))
             if check:
-                newest[found.database] = check
-    return [newest[name] for name in sorted(newest)]
+                checks[found.database] = check
+    return {pk: [checks[name] for name in sorted(checks)] for pk, checks in newest.items()}
 
 
-def _check(found: BackupSet) -> DatabaseCheck | None:
-    bases = bases_of(found)
+def _recent(instances: Mapping[int, Instance], at: datetime) -> list[BackupSet]:
+    """Read the valid sets of the last 24 hours, logs aside, the newest first."""
+    sets = BackupSet.objects.valid().data().filter(instance__in=instances, finished_at__gte=at - DAY)
+    return _of(instances, sets.order_by("-finished_at", "-pk"))
+
+
+def _of(instances: Mapping[int, Instance], sets: Iterable[BackupSet]) -> list[BackupSet]:
+    found = list(sets)
+    for one in found:
+        one.instance = instances[one.instance_id]
+    return found
+
+
+def _check(found: BackupSet, bases: list[BackupSet]) -> DatabaseCheck | None:
     return DatabaseCheck(found.database, found, tuple(bases)) if [*bases, found][0].kind == Kind.FULL else None
 
 
 def databases_of(instance: Instance, at: datetime) -> list[str]:
     """Return the databases that are online: as the server says, where it has been asked, else those of young sets."""
-    if engine_of(instance.engine).capabilities.whole_server:
-        return [""]
-    seen = set(instance.sets.data().filter(finished_at__gte=at - STILL_ONLINE).values_list("database", flat=True))
-    told = {one.name: one.gone_at is None and one.is_online for one in instance.databases.all()}
-    return sorted({name for name in seen if told.get(name, True)} | {name for name, is_on in told.items() if is_on})
+    return databases_of_all([instance], at)[instance.pk]
+
+
+def databases_of_all(instances: Collection[Instance], at: datetime) -> dict[int, list[str]]:
+    """Return the same of many instances, by their keys."""
+    found: dict[int, list[str]] = {instance.pk: [""] for instance in instances}
+    apart = [one.pk for one in instances if not engine_of(one.engine).capabilities.whole_server]
+    if not apart:
+        return found
+    seen, told = _databases_seen(apart, at), _databases_told(apart)
+    for pk in apart:
+        there = {name for name in seen.get(pk, ()) if told[pk].get(name, True)}
+        found[pk] = sorted(there | {name for name, is_on in told[pk].items() if is_on})
+    return found
+
+
+def _databases_seen(instances: Collection[int], at: datetime) -> dict[int, set[str]]:
+    sets = BackupSet.objects.data().filter(instance__in=instances, finished_at__gte=at - STILL_ONLINE)
+    seen: dict[int, set[str]] = defaultdict(set)
+    for pk, name in sets.order_by().values_list("instance", "database").distinct():
+        seen[pk].add(name)
+    return seen
+
+
+def _databases_told(instances: Collection[int]) -> dict[int, dict[str, bool]]:
+    rows = ServerDatabase.objects.filter(instance__in=instances).order_by()
+    told: dict[int, dict[str, bool]] = defaultdict(dict)
+    for pk, name, gone_at, is_online in rows.values_list("instance", "name", "gone_at", "is_online"):
+        told[pk][name] = gone_at is None and is_online
+    return told
 
 
 def has_valid(instance: Instance, database: str, at: datetime) -> bool:
@@ -92,25 +140,47 @@ def has_valid(instance: Instance, database: str, at: datetime) -> bool:
     return any(check.chosen for check in examine(instance, at) if check.database == database)
 
 
-def base_of(differential: BackupSet) -> BackupSet | None:
-    """Return the full, or the incremental, that a set was made from, where its files are still at the source."""
-    if not differential.base_guid:
-        return None
-    rules = engine_of(differential.instance.engine).chain_rules
-    made, named = _as_chain(differential), differential.instance.sets.valid().filter(set_guid=differential.base_guid)
-    return next((base for base in named if rules.is_base(_as_chain(base), made)), None)
-
-
-def _as_chain(found: BackupSet) -> ChainSet:
-    return chain_set(found.pk, found, engine_of(found.instance.engine).chain_rules)
-
-
 def bases_of(found: BackupSet) -> list[BackupSet]:
     """Return what a set needs, at any depth, the full first; as far down as that is still valid at the source."""
-    chain = [found]
-    while (base := base_of(chain[0])) and base not in chain:
-        chain.insert(0, base)
-    return chain[:-1]
+    return _Bases([found], {found.instance_id: found.instance}).of(found)
+
+
+class _Bases:
+    """The fulls, or incrementals, that sets were made from, where their files are still at the source.
+
+    They are read for all the sets at once, with a statement for each step down.
+    """
+
+    def __init__(self, sets: Iterable[BackupSet], instances: Mapping[int, Instance]) -> None:
+        self._named: dict[tuple[int, str], list[BackupSet]] = {}
+        wanted = self._unknown(sets)
+        while wanted:
+            self._named |= {key: [] for key in wanted}
+            where = {"instance__in": {pk for pk, _ in wanted}, "set_guid__in": {guid for _, guid in wanted}}
+            found = _of(instances, BackupSet.objects.valid().filter(**where).order_by("pk"))
+            named = [one for one in found if (one.instance_id, one.set_guid) in wanted]
+            for one in named:
+                self._named[one.instance_id, one.set_guid].append(one)
+            wanted = self._unknown(named)
+
+    def _unknown(self, sets: Iterable[BackupSet]) -> set[tuple[int, str]]:
+        return {(one.instance_id, one.base_guid) for one in sets if one.base_guid} - self._named.keys()
+
+    def of(self, found: BackupSet) -> list[BackupSet]:
+        chain = [found]
+        while (base := base_of(chain[0], self._named_by(chain[0]))) and base not in chain:
+            chain.insert(0, base)
+        return chain[:-1]
+
+    def _named_by(self, found: BackupSet) -> list[BackupSet]:
+        return self._named.get((found.instance_id, found.base_guid), [])
+
+
+def base_of(differential: BackupSet, named: Iterable[BackupSet]) -> BackupSet | None:
+    """Return the full, or the incremental, that a set was made from, of those that have the name it gives."""
+    rules = engine_of(differential.instance.engine).chain_rules
+    made = chain_set(differential.pk, differential, rules)
+    return next((base for base in named if rules.is_base(chain_set(base.pk, base, rules), made)), None)
 
 
 # ---- logs that are there when they are enabled (R-8.2)
@@ -118,24 +188,59 @@ def bases_of(found: BackupSet) -> list[BackupSet]:
 
 def examine_logs(instance: Instance, at: datetime) -> list[LogBeginning]:
     """Look, for each database, which of its sets of the last 24 hours is followed by logs, changing nothing."""
-    return [_logs_of(instance, database, at) for database in databases_of(instance, at)]
+    return examine_logs_all([instance], at)[instance.pk]
 
 
-def _logs_of(instance: Instance, database: str, at: datetime) -> LogBeginning:
-    sets = instance.sets.valid().filter(database=database)
-    recent = sets.data().filter(finished_at__gte=at - DAY).order_by("-finished_at", "-pk")
-    anchors = {found.pk: found for found in recent if found.kind == Kind.FULL or base_of(found)}
+def examine_logs_all(instances: Iterable[Instance], at: datetime) -> dict[int, list[LogBeginning]]:
+    """Return the same of many instances, by their keys, in a few statements however many they are."""
+    known = {instance.pk: instance for instance in instances}
+    anchors = _anchors(known, at)
+    logs = _logs_beside(anchors)
+    return {
+        pk: [_logs_of(known[pk], name, anchors.get((pk, name), []), logs.get((pk, name), [])) for name in names]
+        for pk, names in databases_of_all(known.values(), at).items()
+    }
+
+
+Chains = dict[tuple[int, str], list]  # by instance and database
+
+
+def _anchors(instances: Mapping[int, Instance], at: datetime) -> Chains:
+    """Return the sets of the last 24 hours that logs can follow."""
+    recent = _recent(instances, at)
+    bases = _Bases(recent, instances)
+    anchors: Chains = defaultdict(list)
+    for found in recent:
+        if found.kind == Kind.FULL or bases.of(found):
+            anchors[found.instance_id, found.database].append(found)
+    return anchors
+
+
+def _logs_beside(anchors: Chains) -> Chains:
+    """Read the logs that may follow the anchors, as the facts that chains are made of behind the set's key."""
     if not anchors:
-        return LogBeginning(database)
+        return {}
+    since = {chain: min(one.started_at or one.finished_at for one in sets) - DAY for chain, sets in anchors.items()}
+    logs = BackupSet.objects.valid().filter(instance__in={pk for pk, _ in anchors}, kind=Kind.LOG)
+    rows = logs.filter(finished_at__gte=min(since.values())).order_by()
+    found: Chains = defaultdict(list)
+    for pk, database, finished_at, *facts in rows.values_list("instance", "database", "finished_at", "pk", *RECORDED):
+        chain = pk, database
+        if chain in since and finished_at >= since[chain]:
+            found[chain].append(facts)
+    return found
+
+
+def _logs_of(instance: Instance, database: str, anchors: list[BackupSet], facts: list) -> LogBeginning:
     rules = engine_of(instance.engine).chain_rules
-    began_at = min(found.started_at or found.finished_at for found in anchors.values())
-    logs = windows.set_chain(sets.filter(kind=Kind.LOG, finished_at__gte=began_at - DAY), rules)
-    data = windows.set_chain(BackupSet.objects.filter(pk__in=anchors), rules)
+    logs = windows.sets_as_chain(facts, rules)
+    data = [chain_set(one.pk, one, rules) for one in anchors] if logs else []
     followed = [(one, found) for one in data if (found := log_chain.logs_after(one, logs, rules))]
     if not followed:
         return LogBeginning(database)
     best, found = max(followed, key=lambda way: (rules.span(way[1][-1])[1], way[0].finished_at, way[0].id))
-    return LogBeginning(database, anchors[best.id], tuple(log.id for log in found))
+    anchor = next(one for one in anchors if one.pk == best.id)
+    return LogBeginning(database, anchor, tuple(log.id for log in found))
 
 
 def begin_logs(policy: CopyPolicy, at: datetime) -> None:

@@ -50,8 +50,11 @@ from backups.policy_settings import (
     destinations_of,
     enabled_policy,
     healthy_stores,
+    latest_policies,
     latest_policy,
+    settings_under,
     version_of,
+    versions_of,
     why_no_logs,
 )
 from regions import clock
@@ -74,11 +77,14 @@ __all__ = [
     "destinations_of",
     "healthy_stores",
     "enabled_policy",
+    "latest_policies",
     "latest_policy",
     "release",
     "requalify",
+    "settings_under",
     "undo_shortening",
     "version_of",
+    "versions_of",
     "why_no_logs",
 ]
 

@@ -5,7 +5,7 @@ Nothing here changes anything; `policies.apply` does, after asking `check`.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from django.db.models import F, QuerySet
@@ -59,14 +59,23 @@ def enabled_policy(instance: Instance) -> CopyPolicy | None:
 
 def latest_policy(instance: Instance) -> CopyPolicy | None:
     """Return the enabled policy, else the one that ended last, None when there never was one."""
-    policies = (
-        CopyPolicy.objects.cross_region().filter(instance=instance).select_related("destination", "source_region")
-    )
-    return policies.order_by("-enabled", F("ended_at").desc(nulls_last=True), "-pk").first()
+    return latest_policies([instance]).get(instance.pk)
+
+
+def latest_policies(instances: Iterable[Instance]) -> dict[int, CopyPolicy]:
+    """Return the same of many, by the instance's key, in one statement; those that never had one are left out."""
+    policies = CopyPolicy.objects.cross_region().filter(instance__in=[instance.pk for instance in instances])
+    newest = policies.order_by("instance_id", "-enabled", F("ended_at").desc(nulls_last=True), "-pk")
+    rows = newest.distinct("instance_id").select_related("destination", "source_region")
+    return {row.instance_id: row for row in rows}
 
 
 def current_settings(instance: Instance) -> Settings:
-    policy = latest_policy(instance)
+    return settings_under(latest_policy(instance))
+
+
+def settings_under(policy: CopyPolicy | None) -> Settings:
+    """Return the settings of an instance whose latest policy this is."""
     if policy is None:
         return Settings(enabled=False)
     return Settings(
@@ -80,8 +89,13 @@ def current_settings(instance: Instance) -> Settings:
 
 def version_of(instance: Instance) -> str:
     """Return the token a form carries, so that a second person's save is noticed (R-14.5)."""
-    policy = latest_policy(instance)
-    return policy.version if policy else "none"
+    return versions_of([instance])[instance.pk]
+
+
+def versions_of(instances: Collection[Instance]) -> dict[int, str]:
+    """Return the same of many, by the instance's key."""
+    latest = latest_policies(instances)
+    return {one.pk: latest[one.pk].version if one.pk in latest else "none" for one in instances}
 
 
 def destinations_of(region: Region) -> list[tuple[Region, Refusal | None]]:

@@ -6,24 +6,25 @@ what is stored already (`left_to_pay`) at those that the price table has for its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.db.models import Sum
 from django.utils.translation import gettext, gettext_noop, ngettext
 
-from backups import dependents, planning, retention
-from backups.models import BackupFile, BackupSet, Copy, Instance, PolicyKind, StorageSpan
-from billing import metering
-from billing.amounts import MILLIONTH, storage_amount, traffic_amount
-from billing.models import ItemCode
-from billing.pace import pace_of, whole_seconds
-from billing.plans import millionths
-from billing.prices import Tariff, price_of, stretches
+from backups import planning
+from backups import shortening as shortened
+from backups.models import Copy, Instance, SetFile
+from billing import until_expiry
+from billing.amounts import storage_amount, traffic_amount
+from billing.models import ItemCode, Price
+from billing.pace import Pace, paces_of, whole_seconds
+from billing.prices import Tariffs, price_of
 from regions.models import Region
 
+MOST_KEYS = 10_000  # in one question
 MONTH = timedelta(days=30)
 
 NO_PRICE = gettext_noop("There is no price for this; it runs all the same and the statement says so.")
@@ -65,31 +66,62 @@ class Shortening:
     sentence: str = ""
 
 
+Targets = Mapping[Instance, Region]  # where the copies of each would go
+
+
 def first_transfer(instance: Instance, destination: Region, at: datetime) -> Estimate:
     """Return what the 24-hour check would bring to the destination at once (R-6.1, R-6.3), and its traffic."""
-    checks = planning.examine(instance, at)
+    return first_transfers({instance: destination}, planning.examine_all([instance], at), at)[instance.pk]
+
+
+def first_transfers(
+    targets: Targets, found: Mapping[int, list[planning.DatabaseCheck]], at: datetime
+) -> dict[int, Estimate]:
+    """Return the same of many, by the instance's key, for what `planning.examine_all` found."""
+    chosen = {pk: {one.pk for check in found[pk] for one in (*check.bases, check.chosen) if one} for pk in found}
+    brought = _brought(chosen, targets, at)
+    return {instance.pk: _first(found[instance.pk], brought[instance.pk]) for instance in targets}
+
+
+def _first(checks: list[planning.DatabaseCheck], brought: Estimate) -> Estimate:
     if not checks:
         return Estimate(None, None, gettext(NO_BACKUP_YET))
-    chosen = {found.pk for check in checks for found in (*check.bases, check.chosen) if found}
-    total = _bytes_to_bring(chosen, destination)
-    amount, sentence = _traffic(total, instance, destination, at)
     waiting = [check.database or gettext("the server") for check in checks if check.chosen is None]
-    return Estimate(total, amount, " ".join(filter(None, [_not_counted(waiting), sentence])))
+    return replace(brought, sentence=" ".join(filter(None, [_not_counted(waiting), brought.sentence])))
 
 
-def first_logs(instance: Instance, destination: Region, at: datetime) -> Estimate:
-    """Return what the logs that are there already would bring to the destination at once (R-8.2), and its traffic."""
-    logs = [log for found in planning.examine_logs(instance, at) for log in found.logs]
-    total = _bytes_to_bring(set(logs), destination)
-    return Estimate(total, *_traffic(total, instance, destination, at))
+def first_logs(targets: Targets, found: Mapping[int, list[planning.LogBeginning]], at: datetime) -> dict[int, Estimate]:
+    """Return what the logs that `planning.examine_logs_all` found would bring at once (R-8.2), and its traffic."""
+    return _brought({pk: {log for one in found[pk] for log in one.logs} for pk in found}, targets, at)
 
 
-def _bytes_to_bring(sets: set[int], destination: Region) -> int:
+def _brought(chosen: Mapping[int, set[int]], targets: Targets, at: datetime) -> dict[int, Estimate]:
+    prices = Tariffs({ItemCode.TRAFFIC: {(one.region_id, to.pk) for one, to in targets.items()}})
+    sizes = _bytes_to_bring(chosen, {instance.pk: to for instance, to in targets.items()})
+    return {
+        instance.pk: Estimate(sizes[instance.pk], *_traffic(sizes[instance.pk], instance, to, at, prices))
+        for instance, to in targets.items()
+    }
+
+
+def _bytes_to_bring(chosen: Mapping[int, set[int]], targets: Mapping[int, Region]) -> dict[int, int]:
     """Sum each file once: appended sets share one, and what lies at the destination already is not sent again."""
-    there = Copy.objects.live().filter(destination_store__region=destination, set__in=sets).values("set")
-    missing = BackupSet.objects.filter(pk__in=sets).exclude(pk__in=there)
-    files = BackupFile.objects.filter(pk__in=missing.values("files"))
-    return files.aggregate(total=Sum("size"))["total"] or 0
+    regions = {region.pk for region in targets.values()}
+    copies = Copy.objects.live().filter(destination_store__region__in=regions)
+    there, files = set(), defaultdict(dict)
+    for some in _batches([found for sets in chosen.values() for found in sets]):
+        there |= set(copies.filter(set__in=some).values_list("set", "destination_store__region"))
+        for found, file, size in SetFile.objects.filter(set__in=some).values_list("set", "file", "file__size"):
+            files[found][file] = size
+    totals = {}
+    for pk, region in targets.items():
+        missing = [found for found in chosen[pk] if (found, region.pk) not in there]
+        totals[pk] = sum({file: size for found in missing for file, size in files[found].items()}.values())
+    return totals
+
+
+def _batches(keys: Sequence[int]) -> Iterator[Sequence[int]]:
+    return (keys[start : start + MOST_KEYS] for start in range(0, len(keys), MOST_KEYS))
 
 
 def _not_counted(databases: list[str]) -> str:
@@ -100,134 +132,138 @@ def _not_counted(databases: list[str]) -> str:
     return sentence % {"names": ", ".join(databases[:3]) + more}
 
 
+@dataclass(frozen=True)
+class Terms:
+    """Where to (None: anywhere), for how many days, and whether logs are copied too."""
+
+    destination: Region | None
+    retention_days: int
+    logs: bool = False
+
+
+class Months:
+    """What 30 days cost under any of the terms given, once full: read at once for all the instances."""
+
+    def __init__(self, terms: Iterable[tuple[Instance, Terms]], at: datetime) -> None:
+        terms, self._at = list(terms), at
+        instances = {instance.pk: instance for instance, _ in terms}
+        with_logs = {instance.pk for instance, one in terms if one.logs}
+        self._paces = paces_of(list(instances.values()), at, with_logs)
+        places = {(instance.region_id, one.destination.pk if one.destination else "") for instance, one in terms}
+        self._prices = Tariffs({ItemCode.STORAGE: places, ItemCode.TRAFFIC: places})
+
+    def storage(self, instance: Instance, terms: Terms) -> Estimate:
+        """Return what lies at the destination once the first backups expire, at today's sizes and pace, for 30 days.
+
+        The stored amount is the pace times the time each backup stays, bases of differentials, and what logs need as
+        long as the newest of them, included (R-12.6).
+        """
+        pace = self._pace(instance, terms)
+        if pace is None:
+            return Estimate(None, None, gettext(NO_BACKUP_YET))
+        stored_bytes = pace.stored_bytes(terms.retention_days)
+        place = (instance.region_id, terms.destination.pk if terms.destination else "")
+        found = _stored(stored_bytes, self._prices.at(ItemCode.STORAGE, *place, self._at))
+        return found if found.sentence else replace(found, sentence=pace.sentence)
+
+    def traffic(self, instance: Instance, terms: Terms) -> Estimate:
+        """Return what 30 days of default backups cost on their way, at today's sizes and pace."""
+        pace = self._pace(instance, terms)
+        if pace is None:
+            return Estimate(None, None, gettext(NO_BACKUP_YET))
+        total = pace.bytes_in(MONTH)
+        amount, sentence = _traffic(total, instance, terms.destination, self._at, self._prices)
+        return Estimate(total, amount, " ".join(filter(None, [pace.sentence, sentence])))
+
+    def change(self, instance: Instance, old: Terms | None, new: Terms | None) -> Estimate:
+        """Return by how much a month costs more under the new terms than under the old; None: it is off.
+
+        What is stored already is paid for under both, until it expires; `left_to_pay` says how much that is.
+        """
+        before, after = (self._whole(instance, terms) for terms in (old, new))
+        if before.amount is None or after.amount is None:
+            return Estimate(None, None, after.sentence or before.sentence)
+        return Estimate(None, after.amount - before.amount)
+
+    def _whole(self, instance: Instance, terms: Terms | None) -> Estimate:
+        if terms is None:
+            return Estimate(0, Decimal("0.00"))
+        parts = self.storage(instance, terms), self.traffic(instance, terms)
+        if any(part.amount is None for part in parts):
+            return Estimate(None, None, next(part.sentence for part in parts if part.amount is None))
+        return Estimate(None, sum((part.amount for part in parts), Decimal(0)))
+
+    def _pace(self, instance: Instance, terms: Terms) -> Pace | None:
+        pace = self._paces.get(instance.pk)
+        return pace if pace is None or terms.logs else pace.without_logs()
+
+
 def monthly_storage(
     instance: Instance, retention_days: int, at: datetime, *, logs: bool = False, destination: Region | None = None
 ) -> Estimate:
-    """Return what lies at the destination once the first backups expire, at today's sizes and pace, for 30 days.
-
-    The stored amount is the pace times the time each backup stays, bases of differentials, and what logs need as long
-    as the newest of them, included (R-12.6).
-    """
-    pace = pace_of(instance, at, logs)
-    if pace is None:
-        return Estimate(None, None, gettext(NO_BACKUP_YET))
-    found = storing(pace.stored_bytes(retention_days), instance.region, at, destination)
-    return found if found.sentence else replace(found, sentence=pace.sentence)
+    """Return what storing the backups of one instance costs (`Months.storage`)."""
+    terms = Terms(destination, retention_days, logs)
+    return Months([(instance, terms)], at).storage(instance, terms)
 
 
 def storing(stored_bytes: int, source: Region, at: datetime, destination: Region | None = None) -> Estimate:
     """Return what it costs to store so many bytes of a source region for 30 days; without a destination, anywhere."""
-    price = price_of(ItemCode.STORAGE, source, destination, at=at)
+    return _stored(stored_bytes, price_of(ItemCode.STORAGE, source, destination, at=at))
+
+
+def _stored(stored_bytes: int, price: Price | None) -> Estimate:
     if price is None:
         return Estimate(stored_bytes, None, gettext(NO_PRICE))
     return Estimate(stored_bytes, storage_amount(stored_bytes * whole_seconds(MONTH), price.amount))
 
 
 def monthly_traffic(instance: Instance, destination: Region, at: datetime, *, logs: bool = False) -> Estimate:
-    """Return what 30 days of default backups cost on their way, at today's sizes and pace."""
-    pace = pace_of(instance, at, logs)
-    if pace is None:
-        return Estimate(None, None, gettext(NO_BACKUP_YET))
-    total = pace.bytes_in(MONTH)
-    amount, sentence = _traffic(total, instance, destination, at)
-    return Estimate(total, amount, " ".join(filter(None, [pace.sentence, sentence])))
-
-
-Terms = tuple[Region, int, bool]  # where to, retention in days, whether logs are copied too
+    """Return what carrying the backups of one instance costs (`Months.traffic`)."""
+    terms = Terms(destination, 0, logs)
+    return Months([(instance, terms)], at).traffic(instance, terms)
 
 
 def running(
     instance: Instance, destination: Region, retention_days: int, at: datetime, *, logs: bool = False
 ) -> tuple[Estimate, Estimate]:
-    """Return what 30 days cost, once full: storage and traffic."""
-    storage = monthly_storage(instance, retention_days, at, logs=logs, destination=destination)
-    return storage, monthly_traffic(instance, destination, at, logs=logs)
+    """Return what 30 days of one instance cost, once full: storage and traffic."""
+    terms = Terms(destination, retention_days, logs)
+    months = Months([(instance, terms)], at)
+    return months.storage(instance, terms), months.traffic(instance, terms)
 
 
-def change(instance: Instance, old: Terms | None, new: Terms | None, at: datetime) -> Estimate:
-    """Return by how much a month, once full, costs more under the new terms than under the old; None: it is off.
-
-    What is stored already is paid for under both, until it expires; `left_to_pay` says how much that is.
-    """
-    before, after = (_a_month(instance, terms, at) for terms in (old, new))
-    if before.amount is None or after.amount is None:
-        return Estimate(None, None, after.sentence or before.sentence)
-    return Estimate(None, after.amount - before.amount)
-
-
-def _a_month(instance: Instance, terms: Terms | None, at: datetime) -> Estimate:
-    if terms is None:
-        return Estimate(0, Decimal("0.00"))
-    destination, retention_days, logs = terms
-    parts = running(instance, destination, retention_days, at, logs=logs)
-    if any(part.amount is None for part in parts):
-        return Estimate(None, None, next(part.sentence for part in parts if part.amount is None))
-    return Estimate(None, sum((part.amount for part in parts), Decimal(0)))
-
-
-def _traffic(total: int, instance: Instance, destination: Region, at: datetime) -> tuple[Decimal | None, str]:
-    price = price_of(ItemCode.TRAFFIC, instance.region, destination, at=at)
+def _traffic(
+    total: int, instance: Instance, destination: Region, at: datetime, prices: Tariffs
+) -> tuple[Decimal | None, str]:
+    price = prices.at(ItemCode.TRAFFIC, instance.region_id, destination.pk, at)
     return (traffic_amount(total, price.amount), "") if price else (None, gettext(NO_PRICE))
 
 
 def left_to_pay(instance: Instance, at: datetime, retention_days: int | None = None) -> LeftToPay:
     """Return what the copies stored now cost until they expire (R-15.5): at their dates, or under another retention."""
-    spans = _charged_now(instance)
-    if retention_days is None:
-        return _until(spans, lambda copy: copy.expires_at, at)
-    dates = _dates_under(retention_days, [span.copy for span in spans], instance)
-    return _until(spans, lambda copy: copy.expires_at and dates[copy.pk], at)
+    days = {} if retention_days is None else {instance.pk: retention_days}
+    return left_to_pay_of_all([instance.pk], at, days)[instance.pk]
+
+
+def left_to_pay_of_all(
+    instances: Collection[int], at: datetime, retention_days: Mapping[int, int] | None = None
+) -> dict[int, LeftToPay]:
+    """Return the same of many, by the instance's key; at their dates where no other retention is given."""
+    found = until_expiry.of_all(instances, at, retention_days)
+    return {pk: _said_of(left) for pk, left in found.items()}
+
+
+def _said_of(left: until_expiry.Left) -> LeftToPay:
+    return LeftToPay(left.amount, left.until, gettext(NO_PRICE) if left.amount is None else _held(left.held))
 
 
 def shortening(instance: Instance, retention_days: int, at: datetime) -> Shortening:
     """Return what a shorter retention frees at the OK (R-14.3) and how much less is paid for what is stored now."""
-    effect = retention.shortening(instance, retention_days, at)
+    effect = shortened.of_all({instance.pk: retention_days}, at).get(instance.pk, shortened.Shortened())
     now, then = left_to_pay(instance, at), left_to_pay(instance, at, retention_days)
     saved = None if now.amount is None or then.amount is None else now.amount - then.amount
-    counted = (effect[name] for name in ("sets", "bytes", "all_sets", "all_bytes"))
+    counted = (effect.sets, effect.bytes, effect.all_sets, effect.all_bytes)
     return Shortening(*counted, saved=saved, sentence=now.sentence)
-
-
-CHARGED = ("copy__set", "copy__policy", "copy__destination_store")
-
-
-def _charged_now(instance: Instance) -> list[StorageSpan]:
-    spans = StorageSpan.objects.filter(ended_at=None, copy__set__instance=instance)
-    return list(spans.filter(copy__policy__kind=PolicyKind.CROSS_REGION).select_related(*CHARGED))
-
-
-def _dates_under(retention_days: int, charged: list[Copy], instance: Instance) -> dict[int, datetime]:
-    """Work out every copy's date under the retention, store by store, as retention itself does (R-12.6)."""
-    dates: dict[int, datetime] = {}
-    for store in {copy.destination_store_id for copy in charged}:
-        copies = Copy.objects.filter(set__instance=instance, destination_store=store, state__in=retention.DATED)
-        rows = copies.values_list("pk", "set__finished_at", "locked_until")
-        own = {pk: retention.not_before(retention.own_expiry(at, retention_days), lock) for pk, at, lock in rows}
-        dates |= dependents.effective(own, dependents.all_of(copies))
-    return dates
-
-
-def _until(spans: Iterable[StorageSpan], date_of: Callable[[Copy], datetime | None], at: datetime) -> LeftToPay:
-    dated = [(span, date_of(span.copy)) for span in spans]
-    held = sum(1 for _, date in dated if date is None)
-    ahead = [(span, date) for span, date in dated if date and date > at]
-    until = max((date for _, date in ahead), default=None)
-    amount = _storage_of(ahead, at, until) if until else Decimal("0.00")
-    return LeftToPay(amount, until, _held(held) if amount is not None else gettext(NO_PRICE))
-
-
-def _storage_of(ahead: Sequence[tuple[StorageSpan, datetime]], at: datetime, until: datetime) -> Decimal | None:
-    """Charge what is stored until its date as the statement will: by the prices of its route, each while it holds."""
-    routes = {span.pk: (span.copy.policy.source_region_id, span.copy.destination_store.region_id) for span, _ in ahead}
-    tariff, worth = Tariff(ItemCode.STORAGE, routes.values()), 0
-    for begin, end in stretches(ItemCode.STORAGE, at, until):
-        for span, date in ahead:
-            quantity = span.bytes * metering.seconds_between(begin, min(date, end))
-            price = tariff.at(*routes[span.pk], begin) if quantity else None
-            if quantity and price is None:
-                return None
-            worth += quantity * millionths(price.amount) if price else 0
-    return storage_amount(worth, MILLIONTH)
 
 
 def _held(count: int) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from django.db.models import Count, Min, QuerySet, Sum
@@ -120,6 +120,9 @@ class Pace:
         if days == 1:
             return gettext("Reckoned from %(backups)s of the last day.") % {"backups": backups}
         return gettext("Reckoned from %(backups)s of the last %(days)s days.") % {"backups": backups, "days": days}
+
+    def without_logs(self) -> Pace:
+        return replace(self, logs=None)
 
     def bytes_in(self, stretch: timedelta) -> int:
         logs = self.logs.day_bytes * whole_seconds(stretch) // whole_seconds(DAY) if self.logs else 0

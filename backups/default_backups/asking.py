@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Container, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
@@ -11,7 +13,7 @@ from backups import bell, buckets, events, incrementals, secondaries, shares, st
 from backups.default_backups.jobs import State, is_of_many
 from backups.engines import engine_of
 from backups.events import FARSHORE, By
-from backups.models import Arrival, BackupJob, Edition, Instance, Kind
+from backups.models import Arrival, BackupJob, Edition, Instance, Kind, ServerDatabase
 from regions import clock
 from regions.refusals import Refusal
 
@@ -123,16 +125,27 @@ def _is_copy_only(job: BackupJob) -> bool:
     return able.out_of_turn_is_copy_only and job.instance.arrival == Arrival.FOUND
 
 
-def side_for_logs(instance: Instance, database: str = "") -> str:
+def side_for_logs(instance: Instance, database: str = "", in_groups: Mapping[int, Container[str]] | None = None) -> str:
     """Return where a backup is taken that logs are to follow: the primary is left alone where it can be (R-9.1, R-9.2).
 
     Basic Edition has no secondary; of other editions none may have been named; and where the server names its
-    databases, one that is in no availability group is not on the secondary.
+    databases, one that is in no availability group is not on the secondary. `in_groups`: what `databases_in_groups`
+    said, where it has been asked for many instances.
     """
     has_secondary = instance.edition != Edition.BASIC and bool(instance.secondary_host)
     if has_secondary and database and standings.are_told(instance):
-        has_secondary = instance.databases.present().filter(name=database).exclude(availability_group="").exists()
+        in_groups = databases_in_groups([instance]) if in_groups is None else in_groups
+        has_secondary = database in in_groups.get(instance.pk, ())
     return BackupJob.On.SECONDARY if has_secondary else BackupJob.On.PRIMARY
+
+
+def databases_in_groups(instances: Iterable[Instance]) -> dict[int, set[str]]:
+    """Return the databases of each instance that are in an availability group, and so on its secondary too."""
+    there = ServerDatabase.objects.present().filter(instance__in=[one.pk for one in instances])
+    found: dict[int, set[str]] = defaultdict(set)
+    for pk, name in there.exclude(availability_group="").order_by().values_list("instance", "name"):
+        found[pk].add(name)
+    return found
 
 
 def _queue(job: BackupJob, by: By) -> BackupJob:

@@ -14,9 +14,10 @@ from backups.engines import engine_of
 from backups.models import Arrival, Instance
 from backups.policies import (
     Settings,
-    current_settings,
     destinations_of,
-    version_of,
+    latest_policies,
+    settings_under,
+    versions_of,
     why_no_logs,
 )
 from console.widgets.addresses import row_number
@@ -108,8 +109,10 @@ class SettingsForm(forms.Form):
 
     def __init__(self, instances: Sequence[Instance], data: Any = None, *, comes_to_enable: bool = False) -> None:
         self.instances = list(instances)
-        self.own = {instance.pk: current_settings(instance) for instance in self.instances}
+        self.latest = latest_policies(self.instances)
+        self.own = {one.pk: settings_under(self.latest.get(one.pk)) for one in self.instances}
         self.has_conflict = False
+        self.left_out = row_number((data or {}).get("left_out", "")) or 0  # how many were ticked beyond what OK takes
         super().__init__(data, initial=self._common(), label_suffix="")
         self.open = self._differing()
         self._offer_destinations()
@@ -193,7 +196,7 @@ class SettingsForm(forms.Form):
 
     @staticmethod
     def versions_now(instances: Sequence[Instance]) -> str:
-        return ",".join(f"{instance.pk}:{version_of(instance)}" for instance in instances)
+        return ",".join(f"{pk}:{version}" for pk, version in versions_of(instances).items())
 
     def clean(self) -> dict[str, Any]:
         """Enabling needs a region (R-12.2): said beside it, together with whatever else is wrong."""

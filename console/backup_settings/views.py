@@ -16,11 +16,13 @@ from django.views.decorators.http import require_POST
 from backups import access, agreements, policies
 from backups.models import Instance, Role
 from backups.policies import Outcome, Refusals, Settings
-from console.backup_settings import effects
+from console.backup_settings import saved as saving
 from console.backup_settings.forms import SettingsForm, versions_in
+from console.widgets import effects
 from console.widgets.acting import acting
 from console.widgets.dialogs import announce, done, render_dialog
-from console.widgets.instance_lists import PENDING, chosen
+from console.widgets.instance_lists import PENDING, chosen, left_out
+from console.widgets.listing import MOST_MATCHING
 from regions import clock
 from regions.refusals import Refusal
 
@@ -34,8 +36,9 @@ class SettingsDialog(View):
         instances = _operated(request, chosen(request, request.GET))
         if not instances:
             return done(request, gettext("Tick at least one instance."), back=_back(), tone="bad")
-        comes_to_enable = request.GET.get("list") == PENDING
-        return _show(request, SettingsForm(instances, comes_to_enable=comes_to_enable))
+        form = SettingsForm(instances, comes_to_enable=request.GET.get("list") == PENDING)
+        form.left_out = left_out(request, request.GET) if len(instances) >= MOST_MATCHING else 0
+        return _show(request, form)
 
     def post(self, request: HttpRequest) -> HttpResponse:
         instances = _named(request)
@@ -62,6 +65,7 @@ def again(request: HttpRequest) -> HttpResponse:
     """Show the form of a bulk change again, filled in, for those that were refused; the tick is to be set anew."""
     said = request.POST.copy()
     said.pop("agreed", None)
+    said.pop("left_out", None)  # the outcome has told it
     return _show(request, SettingsForm(_named(request), said))
 
 
@@ -115,14 +119,15 @@ def _save_many(request: HttpRequest, form: SettingsForm) -> HttpResponse:
     if not saved and _is_about_one_field(outcomes):
         form.refuse([refusal for outcome in outcomes for refusal in outcome.refusals])
         return _show(request, form)
-    sentence = effects.saved_sentence(saved, form.own, expired, clock.now()) if saved else ""
+    sentence = saving.saved_sentence(saved, form.own, expired, clock.now()) if saved else ""
+    sentence = " ".join(filter(None, [sentence, saving.left_out_sentence(form.left_out)]))
     return _tell(request, form, outcomes, refused, sentence) if refused else done(request, sentence, back=_back())
 
 
 def _sentence_of(form: SettingsForm, changes: list[tuple[Instance, Settings]]) -> str:
     """Return what the toast will say; what expires can be counted only before it has."""
     at = clock.now()
-    return effects.saved_sentence(changes, form.own, effects.expiring(changes, at), at)
+    return saving.saved_sentence(changes, form.own, effects.expiring(changes, at), at)
 
 
 def _is_about_one_field(outcomes: list[Outcome]) -> bool:
@@ -140,6 +145,7 @@ def _tell(
         "form": form,
         "saved": len(outcomes) - len(refused),
         "versions": SettingsForm.versions_now(refused),
+        "left_out": saving.left_out_sentence(form.left_out),
     }
     response = render_dialog(request, OUTCOMES, shown, back=_back())
     if len(refused) < len(outcomes):
@@ -168,6 +174,7 @@ def _context(form: SettingsForm, *, complain: bool = True) -> dict[str, Any]:
         "total_bytes": sum(instance.data_bytes for instance in form.instances),
         "complain": complain,
         "border_note": found.border if found else "",
+        "left_out": saving.left_out_sentence(form.left_out),
     }
 
 

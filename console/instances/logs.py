@@ -7,7 +7,7 @@ from datetime import datetime
 
 import django_tables2 as tables
 from django import forms
-from django.db.models import BinaryField, Exists, F, Func, IntegerField, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from backups.engines import engine_of
 from backups.models import BackupFile, BackupSet, Copy, CopyState, Instance, Kind, LogGap, RestorableInterval
+from console.instances.keys import Place, as_bytes
 from console.instances.pages import OfInstance
 from console.instances.window import is_covered
 from console.widgets import cells, words
@@ -32,25 +33,13 @@ Stretches = dict[tuple[int, str], list[tuple[datetime, datetime]]]
 STATES = [("", _("Any status")), *choices_of(CopyState)]
 
 
-class Place(Func):
-    """Where some bytes stand in others, from 1; 0: nowhere. A store's key is bytes, which `contains` does not know."""
-
-    function = "POSITION"
-    arg_joiner = " IN "
-    output_field = IntegerField()
-
-
-def _bytes(text: str) -> Value:
-    return Value(text.encode(), output_field=BinaryField())
-
-
 class LogFilter(Filter):
     q = forms.CharField(required=False, max_length=200, label=_("Search by file or database"))
     state = forms.ChoiceField(choices=STATES, required=False, label=_("Status"))
 
     def narrow(self, rows: QuerySet[Copy]) -> QuerySet[Copy]:
         if asked := self.wanted("q").strip():
-            files = BackupFile.objects.filter(sets=OuterRef("set")).alias(place=Place(_bytes(asked), F("key")))
+            files = BackupFile.objects.filter(sets=OuterRef("set")).alias(place=Place(as_bytes(asked), F("key")))
             rows = rows.filter(Q(set__database__icontains=asked) | Exists(files.filter(place__gt=0)))
         if state := self.wanted("state"):
             rows = rows.filter(state=state)

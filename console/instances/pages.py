@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.db.models import OuterRef, QuerySet, Sum
@@ -18,7 +19,7 @@ from backups import access, default_backups, eligibility, lag, policies, protect
 from backups.engines import engine_of
 from backups.models import BackupSet, Copy, CopyPolicy, CopyState, Drill, Instance
 from backups.protection import Protection
-from console.instances import level2, servers, streams, taking
+from console.instances import level2, refused, servers, streams, taking
 from console.instances.tables import CopyTable, DrillTable
 from console.instances.window import Window
 from console.widgets import lag_words, proven, words
@@ -114,6 +115,9 @@ class SetsOfInstance(OfInstance):
 
     def copies(self) -> list[Copy]:
         return [copy for found in self.page.rows for copy in shown_copies(found)]
+
+    def context(self) -> dict[str, Any]:
+        return super().context() | {"refused": partial(refused.newest, self.instance)}
 
 
 class DrillsOfInstance(OfInstance):

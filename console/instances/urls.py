@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from console.instances import databases, defaults, level2, logs, pages, views
+from console.instances import databases, defaults, level2, logs, pages, refused, views
 
 app_name = "instances"
 urlpatterns = [
@@ -12,6 +12,7 @@ urlpatterns = [
     path("<code:code>/", pages.CopiesOfInstance.as_view(), name="page"),
     path("<code:code>/logs/", logs.LogsOfInstance.as_view(), name="logs"),
     path("<code:code>/default/", pages.SetsOfInstance.as_view(), name="default"),
+    path("<code:code>/default/refused/", refused.RefusedOfInstance.as_view(), name="refused"),
     path("<code:code>/databases/", databases.DatabasesOfInstance.as_view(), name="databases"),
     path("<code:code>/drills/", pages.DrillsOfInstance.as_view(), name="drills"),
     path("<code:code>/progress/", pages.progress, name="progress"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import django_tables2 as tables
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
@@ -50,3 +51,26 @@ class PendingTable(ConsoleTable):
         if not record.may_operate:
             return ""
         return cells.settings(record, "pending")
+
+
+class AbsentTable(ConsoleTable):
+    """What is not listed under Pending Instances, and why."""
+
+    caption = _("Not listed")
+
+    name = tables.Column(verbose_name=_("Instance ID / Name"))
+    engine = tables.Column(verbose_name=_("Engine"))
+    reasons = tables.Column(verbose_name=_("Why it is not listed"), attrs=LONG)
+
+    class Meta(ConsoleTable.Meta):
+        empty_text = _("Every instance here meets the requirements.")
+
+    def render_name(self, record: Instance) -> SafeString:
+        return cells.instance(record)
+
+    def render_engine(self, record: Instance) -> SafeString:
+        return cells.engine(record)
+
+    def render_reasons(self, record: Instance) -> SafeString:
+        said = ((reason.sentence, reason.remedy) for reason in record.reasons)
+        return format_html_join("", "<p>{}<small>{}</small></p>", said)

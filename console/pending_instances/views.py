@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from backups import eligibility
 from backups.models import Instance
 from console.pending_instances import readiness
-from console.pending_instances.tables import PendingTable
+from console.pending_instances.tables import AbsentTable, PendingTable
 from console.widgets import proven
 from console.widgets.glance import Glance
 from console.widgets.instance_lists import (
@@ -45,7 +45,32 @@ class PendingList(ListView):
     def context(self) -> dict[str, Any]:
         return {"glance": Glance(self.request), "absent": self._absent}
 
-    def _absent(self) -> list[tuple[Instance, list[Any]]]:
-        """Return the instances that are not listed, each with every requirement it fails."""
-        left_out = absent(instances_here(self.request)).order_by("name", "pk")[:ABSENT_SHOWN]
-        return [(instance, eligibility.reasons(instance)) for instance in left_out]
+    def _absent(self) -> dict[str, Any]:
+        """Return how many instances are not listed, and of the first of them every requirement each fails."""
+        left_out = absent(instances_here(self.request))
+        shown = list(left_out.order_by("name", "pk")[: ABSENT_SHOWN + 1])
+        count = left_out.count() if len(shown) > ABSENT_SHOWN else len(shown)
+        return {"count": count, "shown": tell_reasons(shown[:ABSENT_SHOWN]), "is_cut": count > ABSENT_SHOWN}
+
+
+class AbsentList(ListView):
+    """Every instance that Pending Instances leaves out, page by page, with all that speaks against it (R-3.4)."""
+
+    page_template = "pending_instances/absent.html"
+    table_class = AbsentTable
+    filter_class = InstanceFilter
+    orders = ORDERS
+    usual_sort = "name"
+
+    def rows(self) -> QuerySet[Instance]:
+        return absent(instances_here(self.request))
+
+    def dress(self, rows: list[Instance]) -> list[Instance]:
+        return tell_reasons(rows)
+
+
+def tell_reasons(instances: list[Instance]) -> list[Instance]:
+    """Give each instance `reasons`: every requirement it fails."""
+    for instance in instances:
+        instance.reasons = eligibility.reasons(instance)
+    return instances

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 
@@ -16,8 +19,10 @@ from backups.models import CopyPolicy, Instance, PolicyKind
 from billing import estimates
 from console.support.asking import WholeDays
 from console.support.nouns import Noun, shown_fields
+from console.widgets import effects
 from console.widgets.acting import acting
 from console.widgets.asking import put_beside
+from console.widgets.effects import Effects
 from console.widgets.words import in_words
 from regions import clock
 from regions.models import Region
@@ -39,6 +44,12 @@ class PolicyForm(forms.ModelForm):
         initial=policies.SHORTEST_DAYS,
         help_text="Whole days, 7 to 1825.",
     )
+    logs_enabled = forms.ChoiceField(
+        label="Cross-region Log Backup Status",
+        choices=[(DISABLED, "Disabled"), (ENABLE, "Enable")],
+        required=False,
+        help_text="Only while the status is Enable.",
+    )
     agreed = forms.BooleanField(label="Cross-border compliance agreement", required=False)
     understood = forms.BooleanField(
         label="I know what a shorter retention deletes",
@@ -46,6 +57,7 @@ class PolicyForm(forms.ModelForm):
         help_text="Asked for when files would expire at once; nothing is erased for 24 hours after.",
     )
     expected = forms.CharField(widget=forms.HiddenInput, required=False)
+    confirmed = forms.CharField(required=False)  # in no fieldset: the step that says what it costs fills it in
 
     class Meta:
         model = CopyPolicy
@@ -62,6 +74,7 @@ class PolicyForm(forms.ModelForm):
             "status": ENABLE if now.enabled else DISABLED,
             "destination": now.destination,
             "retention_days": now.retention_days,
+            "logs_enabled": ENABLE if now.logs_enabled else DISABLED,
             "expected": now.expected,
         }
 
@@ -82,20 +95,37 @@ class PolicyForm(forms.ModelForm):
             retention_days=data["retention_days"],
             agreed=data["agreed"],
             destination=destination.pk if destination else "",
-            logs_enabled=enabled and now.logs_enabled,
+            logs_enabled=enabled and self._wants_logs(now),
             expected=data["expected"],
         )
+
+    def _wants_logs(self, now: policies.Settings) -> bool:
+        said = self.cleaned_data.get("logs_enabled")
+        return said == ENABLE if said else now.logs_enabled
+
+    @property
+    def token(self) -> str:
+        """What a confirmation is of: these settings, of this instance, as they follow on those it has now."""
+        return hashlib.sha256(repr((self.subject.pk, replace(self.wanted, language=""))).encode()).hexdigest()
+
+    @property
+    def asks_to_confirm(self) -> bool:
+        return set(self.errors) == {"confirmed"}
 
     def clean(self) -> dict[str, Any]:
         data = super().clean()
         if self.subject is None or "retention_days" not in data or "status" not in data:
             return data
-        wanted = self.wanted
+        wanted, now = self.wanted, policies.current_settings(self.subject)
         put_beside(self, policies.check(self.subject, wanted), {"enabled": "status"})
+        if not wanted.enabled and data.get("logs_enabled") == ENABLE and not now.logs_enabled:
+            self.add_error("logs_enabled", "Log backup can be on only while the status is Enable.")
         if not wanted.enabled and policies.latest_policy(self.subject) is None:
             self.add_error("status", "Cross-region backup of this instance is off already.")
         if not self.errors and not data["understood"]:
             self._warn_of_what_expires(self.subject, wanted.retention_days)
+        if not self.errors and data["confirmed"] != self.token:
+            self.add_error("confirmed", "Read what it costs, and confirm.")
         return data
 
     def _warn_of_what_expires(self, instance: Instance, days: int) -> None:
@@ -119,7 +149,16 @@ class CopyPolicies(Noun):
     list_select_related = ["instance", "source_region", "destination"]
     search_fields = ["instance__code", "instance__name", "destination__name", "destination__id"]
     autocomplete_fields = ["instance"]
-    ASKED = ["instance", "status", "destination", "retention_days", "understood", "agreed", "expected"]
+    ASKED = [
+        "instance",
+        "status",
+        "destination",
+        "retention_days",
+        "logs_enabled",
+        "understood",
+        "agreed",
+        "expected",
+    ]
 
     def get_fieldsets(self, request: HttpRequest, obj: CopyPolicy | None = None) -> list[Any]:
         facts = [name for name in shown_fields(CopyPolicy) if name not in self.ASKED]
@@ -155,6 +194,25 @@ class CopyPolicies(Noun):
             f" Disabling now leaves {_usd(left.amount)} to pay, {_usd(shortest.amount)} with 7 days. {left.sentence}"
         )
 
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], add: bool = False, change: bool = False, **more: Any
+    ) -> HttpResponse:
+        """Once nothing else speaks against the settings, say what they cost and do, and ask once more (R-4.6)."""
+        form = context["adminform"].form
+        if not (form.is_bound and form.asks_to_confirm):
+            return super().render_change_form(request, context, add=add, change=change, **more)
+        found = effects.of([(form.subject, form.wanted)], clock.now())
+        context |= {
+            "title": "What it will cost",
+            "subject": form.subject,
+            "wanted": form.wanted,
+            "costs": list(_costs(found)),
+            "effects": found,
+            "token": form.token,
+            "said": [(name, value) for name, values in request.POST.lists() for value in values if name not in OURS],
+        }
+        return TemplateResponse(request, "support/confirm_policy.html", context)
+
     def save_model(self, request: HttpRequest, obj: CopyPolicy, form: PolicyForm, change: bool) -> None:
         instance = form.subject
         policies.apply(instance, form.wanted, by=acting(request))
@@ -173,6 +231,24 @@ class CopyPolicies(Noun):
             for refusal in refused.items:
                 messages.error(request, str(refusal))
             return HttpResponseRedirect(request.get_full_path())
+
+
+OURS = {"csrfmiddlewaretoken", "confirmed"}  # fields of the step itself
+
+
+def _costs(found: Effects) -> Iterator[tuple[str, str]]:
+    """Yield each sum with its name, at today's size, pace and prices."""
+    estimated = {
+        "Storage, 30 days once full": found.storage,
+        "Traffic, 30 days": found.traffic,
+        "A month against today's settings": found.change,
+        "First copy, traffic": found.first,
+        "Storage left to pay": found.left,
+        "Storage left to pay with 7 days": found.left_with_7,
+    }
+    for name, estimate in estimated.items():
+        if estimate is not None:
+            yield name, _usd(estimate.amount)
 
 
 def _usd(amount: Any) -> str:

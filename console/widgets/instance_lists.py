@@ -82,10 +82,21 @@ LISTS = {PENDING: pending, BACKUP: backed_up, RECOVERY: recoverable}
 
 
 def chosen(request: HttpRequest, asked: QueryDict) -> list[Instance]:
-    """Return the ticked instances, or with `matching` all that the list's filter finds now; of those one may see."""
+    """Return the ticked instances, or with `matching` all that the list's filter finds now; of those one may see.
+
+    No more than MOST_MATCHING: `left_out` says how many are beyond.
+    """
+    return list(_ticked(request, asked).order_by("name", "pk")[:MOST_MATCHING])
+
+
+def left_out(request: HttpRequest, asked: QueryDict) -> int:
+    """Count what `chosen` leaves out because it is too many at once."""
+    return max(0, _ticked(request, asked).count() - MOST_MATCHING)
+
+
+def _ticked(request: HttpRequest, asked: QueryDict) -> QuerySet[Instance]:
     if "matching" not in asked:
-        wanted = row_numbers(asked.getlist("pick"), MOST_MATCHING)
-        return list(access.instances_for(request.user).filter(pk__in=wanted).order_by("name", "pk"))
-    query = QueryDict(asked["matching"])
+        ticked = asked.getlist("pick")
+        return access.instances_for(request.user).filter(pk__in=row_numbers(ticked, len(ticked)))
     listed = LISTS.get(asked.get("list", ""), pending)
-    return list(InstanceFilter(query).narrow(listed(instances_here(request))).order_by("name", "pk")[:MOST_MATCHING])
+    return InstanceFilter(QueryDict(asked["matching"])).narrow(listed(instances_here(request)))

@@ -64,7 +64,7 @@ def a_changed_destination_forgets_what_was_in_flight(patch: pytest.MonkeyPatch) 
 
 
 def a_differential_travels_without_its_full(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(planning, "base_of", lambda differential: None)
+    patch.setattr(planning, "base_of", lambda differential, named: None)
 
 
 def the_check_looks_back_half_a_day(patch: pytest.MonkeyPatch) -> None:

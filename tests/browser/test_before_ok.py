@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from backups.level2 import policy_of
 from regions.models import Store
 from tests.browser.conftest import LEAVE_QUIETLY, SIZES, Look, sign_in
 from tests.console.fleet import GB, TARGET, Fleet
+from tests.console.test_what_is_not_taken import refuse
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -114,3 +116,50 @@ def test_the_space_of_a_store_can_be_read_and_its_quota_entered(
     page.goto(live_server.url + reverse("stores:attach"))
     look(f"{size}-{scheme}-stores-attach")
     page.goto("about:blank")
+
+
+@pytest.mark.parametrize(("size", "scheme"), [("wide", "light"), ("narrow", "dark")])
+def test_the_dialog_for_many_stays_readable_and_names_everyone(
+    live_server: Any, desk: Page, fleet: Fleet, look: Look, size: str, scheme: str
+) -> None:
+    """R-4.6, R-6.2, R-14.3: each warning once, with all it is true of behind it."""
+    settle(desk, size, scheme)
+    waiting = [fleet.instance(f"waiting-{n:02}") for n in range(41)]
+    kept = [fleet.protected(f"kept-{n}", days=30, copies=9 + n) for n in range(6)]
+    kept.append(fleet.protected("kept-6", days=30, copies=0))
+    for age in (20, 5):
+        fleet.copy(fleet.backup(kept[-1], age=timedelta(days=age)), kept[-1].policies.get())
+    chosen = "&".join(f"pick={one.pk}" for one in (*waiting, *kept))
+    desk.goto(f"{live_server.url}/backups/settings/?{chosen}&list=pending")
+    desk.get_by_label("Backup Region").select_option("cn-shanghai")
+    desk.get_by_label("Cross-region Retention Period").fill("7")
+    expect(desk.locator("#effects")).to_contain_text("waiting-00, waiting-01, waiting-02 and 38 more.")
+    expect(desk.locator("#effects")).to_contain_text("The restorable windows of 7 instances then begin between")
+    look(f"{size}-{scheme}-many")
+    every = desk.locator(".note", has_text="Nothing can be restored until").locator(".all-of")
+    every.locator("summary").press("Enter")
+    expect(every.get_by_text("waiting-40", exact=True)).to_be_visible()
+    look(f"{size}-{scheme}-many-named")
+    desk.goto("about:blank")
+
+
+@pytest.mark.parametrize(("size", "scheme"), [("wide", "dark"), ("narrow", "light")])
+def test_what_is_not_taken_can_be_read(
+    live_server: Any, desk: Page, fleet: Fleet, look: Look, size: str, scheme: str
+) -> None:
+    """R-3.4, R-3.5."""
+    settle(desk, size, scheme)
+    instance = fleet.protected("orders")
+    desk.goto(f"{live_server.url}/instances/{instance.code}/default/")
+    expect(desk.locator("#refused")).to_contain_text("No file was refused")
+    look(f"{size}-{scheme}-none-refused")
+    for n in range(12):
+        refuse(fleet, instance, f"orders/{'k' * 90}{n}.bak")
+    fleet.instance("sandbox", family="shared")
+    desk.reload()
+    look(f"{size}-{scheme}-refused")
+    desk.get_by_role("link", name="All refused files").click()
+    expect(desk.get_by_role("row")).to_have_count(13)
+    look(f"{size}-{scheme}-refused-all")
+    desk.goto(f"{live_server.url}/backups/pending/absent/")
+    look(f"{size}-{scheme}-absent")

@@ -176,7 +176,7 @@ def test_the_effects_of_enabling_are_shown(desk: Client, fleet: Fleet) -> None:
 def test_an_instance_without_a_recent_full_is_told_what_that_means(desk: Client, fleet: Fleet) -> None:
     found = fleet.instance("orders")
     taken = fleet.instance("telemetry", engine="postgresql", arrival="taken", host="10.0.0.8")
-    assert "nothing can be restored until the next full backup arrives" in words(
+    assert "Nothing can be restored until the next full backup arrives: orders." in words(
         desk.post(PREVIEW, said(found), **HTMX)
     )
     assert "a full backup runs first" in words(desk.post(PREVIEW, said(taken), **HTMX))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -47,7 +48,17 @@ def protected(root: Client, orders: Instance) -> CopyPolicy:
 
 
 def add(client: Client, instance: Instance, **changes: Any) -> HttpResponse:
-    return client.post(reverse(ADD), WANTED | {"instance": instance.pk} | changes)
+    return save(client, reverse(ADD), WANTED | {"instance": instance.pk} | changes)
+
+
+def save(client: Client, address: str, data: dict[str, Any]) -> HttpResponse:
+    """Save as a person does, who confirms what it costs where that is asked."""
+    answer = client.post(address, data)
+    return client.post(address, data | {"confirmed": answer.context["token"]}) if is_step(answer) else answer
+
+
+def is_step(answer: HttpResponse) -> bool:
+    return "support/confirm_policy.html" in [template.name for template in answer.templates]
 
 
 def change(client: Client, policy: CopyPolicy, **changes: Any) -> HttpResponse:
@@ -58,7 +69,7 @@ def change(client: Client, policy: CopyPolicy, **changes: Any) -> HttpResponse:
         "retention_days": policy.retention_days,
         "expected": policy.version,
     } | changes
-    return client.post(reverse("admin:backups_copypolicy_change", args=[policy.pk]), data)
+    return save(client, reverse("admin:backups_copypolicy_change", args=[policy.pk]), data)
 
 
 def errors_of(answer: HttpResponse) -> dict[str, list[str]]:
@@ -185,3 +196,72 @@ def test_the_page_says_what_it_costs(root: Client, protected: CopyPolicy) -> Non
     copy_of(backup_of(protected.instance, clock.now(), 100 * GB), protected)
     page = root.get(reverse("admin:backups_copypolicy_change", args=[protected.pk])).content.decode()
     assert "Disabling now leaves 14.40 USD to pay, 3.36 USD with 7 days." in page
+
+
+# ---- what it costs, and does, before it is saved (R-4.6, R-6.2)
+
+
+def text(answer: HttpResponse) -> str:
+    return " ".join(answer.content.decode().split())
+
+
+def test_enabling_says_what_it_costs_at_the_retention_typed_and_saves_once_confirmed(
+    root: Client, orders: Instance
+) -> None:
+    for days_ago in range(14):
+        backup_of(orders, clock.now() - days_ago * DAY, 100 * GB)
+    wanted = WANTED | {"instance": orders.pk}
+    week, month = (root.post(reverse(ADD), wanted | {"retention_days": days}) for days in ("7", "30"))
+    assert is_step(week) and is_step(month)
+    assert "100.80 USD" in text(week) and "432.00 USD" in text(month)
+    assert "Traffic, 30 days</th><td>570.00 USD" in text(month)
+    assert "First copy, traffic</th><td>19.00 USD" in text(month)
+    assert "crosses a border" in text(month)
+    assert not CopyPolicy.objects.exists() and not Acceptance.objects.exists()
+    for token in ("", "anything", week.context["token"]):
+        assert is_step(root.post(reverse(ADD), wanted | {"confirmed": token})), "that is no confirmation of 30 days"
+    assert root.post(reverse(ADD), wanted | {"confirmed": month.context["token"]}).status_code == 302
+    assert CopyPolicy.objects.get().retention_days == 30
+
+
+def test_enabling_says_that_nothing_can_be_restored_yet(root: Client, orders: Instance) -> None:
+    """R-6.2."""
+    step = root.post(reverse(ADD), WANTED | {"instance": orders.pk})
+    assert "Nothing can be restored until the next full backup arrives: orders." in text(step)
+
+
+def test_the_step_brings_along_what_was_typed(root: Client, orders: Instance) -> None:
+    step = root.post(reverse(ADD), WANTED | {"instance": orders.pk})
+    fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', step.content.decode()))
+    assert fields.pop("confirmed") == step.context["token"]
+    fields.pop("csrfmiddlewaretoken", None)
+    assert fields == {name: str(value) for name, value in (WANTED | {"instance": orders.pk}).items()}
+
+
+def test_every_change_of_the_settings_asks_once_more(root: Client, protected: CopyPolicy) -> None:
+    copy_of(backup_of(protected.instance, clock.now(), 100 * GB), protected)
+    address = reverse("admin:backups_copypolicy_change", args=[protected.pk])
+    now = {"status": "enable", "destination": protected.destination_id, "retention_days": 30}
+    now["expected"] = protected.version
+    longer = root.post(address, now | {"retention_days": 60})
+    assert is_step(longer) and "A month against today" in text(longer)
+    off = root.post(address, now | {"status": "disabled"})
+    assert "Storage left to pay</th><td>14.40 USD" in text(off)
+    assert "Storage left to pay with 7 days</th><td>3.36 USD" in text(off)
+    protected.refresh_from_db()
+    assert (protected.enabled, protected.retention_days) == (True, 30)
+
+
+def test_logs_are_turned_on_and_off(root: Client, protected: CopyPolicy) -> None:
+    """R-12.4, R-8.1."""
+    assert "Cross-region Log Backup Status" in text(root.get(reverse(ADD)))
+    assert not protected.logs_enabled
+    assert change(root, protected, logs_enabled="enable").status_code == 302
+    assert policies.enabled_policy(protected.instance).logs_enabled
+    assert change(root, protected).status_code == 302, "who says nothing of logs leaves them"
+    assert policies.enabled_policy(protected.instance).logs_enabled
+    assert change(root, protected, logs_enabled="disabled").status_code == 302
+    assert not policies.enabled_policy(protected.instance).logs_enabled
+    assert "logs_enabled" in errors_of(change(root, protected, status="disabled", logs_enabled="enable"))
+    Instance.objects.filter(pk=protected.instance_id).update(engine="mariadb")
+    assert "logs_enabled" in errors_of(change(root, protected, logs_enabled="enable"))

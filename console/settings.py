@@ -156,6 +156,8 @@ ACCOUNT_FORMS = {"login": "console.sign_in_form.SignInForm"}
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_EMAIL_SUBJECT_PREFIX = "[Farshore] "
+ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False  # nobody gets mail from us because a stranger typed their address
 ACCOUNT_SESSION_REMEMBER = False
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if IS_HTTPS else "http"
 
@@ -199,7 +201,9 @@ USE_I18N = USE_TZ = True
 TIME_ZONE = "UTC"
 
 EMAIL_HOST = variables.text("EMAIL_HOST")
-EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'}.EmailBackend"
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'dummy'}.EmailBackend"  # never a log (I18)
+if ALERT_RECIPIENTS and not EMAIL_HOST:
+    raise variables.refuse("FARSHORE_ALERT_RECIPIENTS", "mail to anybody needs EMAIL_HOST")
 EMAIL_PORT = variables.number("EMAIL_PORT", 25, least=1, most=65_535)
 EMAIL_HOST_USER = variables.text("EMAIL_HOST_USER")
 EMAIL_HOST_PASSWORD = variables.text("EMAIL_HOST_PASSWORD")

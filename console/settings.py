@@ -129,6 +129,7 @@ STORAGES = {
 SESSION_COOKIE_NAME, CSRF_COOKIE_NAME, LANGUAGE_COOKIE_NAME = "farshore_session", "farshore_csrf", "farshore_language"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_FAILURE_VIEW = "console.widgets.sign_in_first.form_expired"
 X_FRAME_OPTIONS = "DENY"
 if IS_HTTPS:
     SECURE_SSL_REDIRECT = True

@@ -222,9 +222,11 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"lines": {"()": "console.logs.Lines"}, "json": {"()": "console.logs.JsonLines"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
+    "filters": {"unexcited": {"()": "console.logs.Unexcited"}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"handlers": [], "level": LOG_LEVEL, "propagate": True},
+        "django.request": {"filters": ["unexcited"], "propagate": True},
         "django.server": {"handlers": [], "propagate": True},
         "gunicorn": {"handlers": [], "propagate": True},
         "gunicorn.access": {"handlers": [], "propagate": False},  # addresses may hold download tokens

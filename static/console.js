@@ -184,6 +184,16 @@
       item.hidden = !item.textContent.toLowerCase().includes(wanted);
   });
 
+  // ---- another region for what is shown now, which may be narrower than what the page came with
+  on("click", (e) => {
+    const link = e.target.closest("a[data-region]");
+    if (!link) return;
+    const query = new URLSearchParams(location.search);
+    for (const name of ["after", "before", "page"]) query.delete(name);
+    query.set("region", link.dataset.region);
+    link.search = query;
+  });
+
   // ---- a choice that shows itself at once (without script its button does it)
   on("change", (e) => e.target.matches("[data-goes]") && e.target.form.requestSubmit());
 

@@ -1,4 +1,4 @@
-"""What every dialog keeps: one order per OK, the focus, a secret until it is copied, what was typed when a session ends."""
+"""What every dialog keeps: one order per OK, the focus, a secret until it is put away, what was typed."""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
+from django.core.exceptions import PermissionDenied
+
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 SECRET_NAME = re.compile(r"pass(word|wd)?$|secret|token|credential|api_?key|access_?key|authorization|cookie", re.I)
 SECRET_IN_TEXT = re.compile(
@@ -36,6 +38,15 @@ def facts_of(record: logging.LogRecord) -> dict[str, Any]:
             continue
         facts[name] = STRUCK if SECRET_NAME.search(name) else value
     return facts
+
+
+class Unexcited(logging.Filter):
+    """A person who may not do something is no fault of ours: one line says so, without a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], PermissionDenied):
+            record.exc_info = None
+        return True
 
 
 class Lines(logging.Formatter):

@@ -129,6 +129,7 @@ STORAGES = {
 SESSION_COOKIE_NAME, CSRF_COOKIE_NAME, LANGUAGE_COOKIE_NAME = "farshore_session", "farshore_csrf", "farshore_language"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_FAILURE_VIEW = "console.widgets.sign_in_first.form_expired"
 X_FRAME_OPTIONS = "DENY"
 if IS_HTTPS:
     SECURE_SSL_REDIRECT = True
@@ -156,6 +157,8 @@ ACCOUNT_FORMS = {"login": "console.sign_in_form.SignInForm"}
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_EMAIL_SUBJECT_PREFIX = "[Farshore] "
+ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False  # nobody gets mail from us because a stranger typed their address
 ACCOUNT_SESSION_REMEMBER = False
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if IS_HTTPS else "http"
 
@@ -199,7 +202,9 @@ USE_I18N = USE_TZ = True
 TIME_ZONE = "UTC"
 
 EMAIL_HOST = variables.text("EMAIL_HOST")
-EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'}.EmailBackend"
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'dummy'}.EmailBackend"  # never a log (I18)
+if ALERT_RECIPIENTS and not EMAIL_HOST:
+    raise variables.refuse("FARSHORE_ALERT_RECIPIENTS", "mail to anybody needs EMAIL_HOST")
 EMAIL_PORT = variables.number("EMAIL_PORT", 25, least=1, most=65_535)
 EMAIL_HOST_USER = variables.text("EMAIL_HOST_USER")
 EMAIL_HOST_PASSWORD = variables.text("EMAIL_HOST_PASSWORD")
@@ -217,9 +222,11 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"lines": {"()": "console.logs.Lines"}, "json": {"()": "console.logs.JsonLines"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
+    "filters": {"unexcited": {"()": "console.logs.Unexcited"}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"handlers": [], "level": LOG_LEVEL, "propagate": True},
+        "django.request": {"filters": ["unexcited"], "propagate": True},
         "django.server": {"handlers": [], "propagate": True},
         "gunicorn": {"handlers": [], "propagate": True},
         "gunicorn.access": {"handlers": [], "propagate": False},  # addresses may hold download tokens

@@ -9,13 +9,11 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from backups.access import BUDGET
 from backups.models import Alert, Event
 from console.widgets import words
+from console.widgets.alert_pages import way_of
 from console.widgets.icons import icon
 from console.widgets.tables import LONG, ConsoleTable
-
-WEBHOOK = "webhook_"  # how the codes of alerts about webhooks begin
 
 
 def _with_proof(record: Event | Alert) -> SafeString:
@@ -25,14 +23,9 @@ def _with_proof(record: Event | Alert) -> SafeString:
 
 
 def _where(alert: Alert) -> SafeString | str:
-    """Return the way to the page where something can be done about it, for alerts about money and webhooks."""
-    if alert.code.startswith(BUDGET):
-        page, name = "budgets:page", gettext("Budgets and forecast")
-    elif alert.code.startswith(WEBHOOK):
-        page, name = "webhooks:list", gettext("Webhooks")
-    else:
-        return ""
-    return format_html(' <a href="{}">{}</a>', reverse(page), name)
+    """Return the way to where something can be done about it; that to its instance stands in a column of its own."""
+    way = None if alert.instance_id else way_of(alert)
+    return format_html(' <a href="{}">{}</a>', *way) if way else ""
 
 
 class EventTable(ConsoleTable):

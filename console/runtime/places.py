@@ -10,6 +10,7 @@ import os
 import secrets
 import stat
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
 from console.runtime import variables
@@ -55,6 +56,13 @@ def embedded_database_url(data: Path) -> str:
 
 def embedded_broker_url(data: Path) -> str:
     return f"redis+socket://{socket_folder('mq', data)}/valkey.sock?virtual_host=0"
+
+
+def open_log(path: Path) -> IO[bytes]:
+    """Open a log for appending, readable by its owner only, also where an earlier start left it open to all (I18)."""
+    log = os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
+    os.fchmod(log.fileno(), 0o600)
+    return log
 
 
 def write_private(path: Path, content: str) -> None:

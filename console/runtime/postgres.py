@@ -221,7 +221,7 @@ class Postgres:
         return self.process
 
     def launch(self, out: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
-        with open(self.log, "ab") as log:
+        with places.open_log(self.log) as log:
             return subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=out or log, stderr=out or log, **self.popen_options()
             )

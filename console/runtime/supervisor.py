@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from console.runtime import places
 from console.runtime.lifeline import tied_to
 
 FIRST_WAIT, LONGEST_WAIT, SETTLED_SECONDS = 0.2, 10.0, 30.0
@@ -52,7 +53,7 @@ class Child:
             "preexec_fn": tied_to(os.getpid(), self.ends_by),
             **self.options,
         }
-        with open(self.log, "ab") as log:
+        with places.open_log(self.log) as log:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, **settled
             )
@@ -105,7 +106,7 @@ class Child:
         """Keep the last stretch beside it and begin again; the child goes on appending to the same file."""
         with suppress(OSError):
             if self.log.stat().st_size > LOG_ROOM:
-                shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
+                shutil.copy(self.log, self.log.with_suffix(".log.1"))  # with its permissions
                 os.truncate(self.log, 0)
 
 

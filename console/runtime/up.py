@@ -92,8 +92,7 @@ class House:
 
     def __init__(self, options: argparse.Namespace, data: Path) -> None:
         self.options, self.data = options, data
-        self.logs = data / "logs"
-        self.logs.mkdir(exist_ok=True)
+        self.logs = places.private_folder(data / "logs")
         self.supervisor = Supervisor(_say)
         self.is_new = False
 

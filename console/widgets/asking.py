@@ -9,6 +9,7 @@ from typing import Any
 from django import forms
 from django.http import HttpRequest, HttpResponse
 from django.views import View
+from django_htmx.http import trigger_client_event
 
 from console.widgets.dialogs import done, render_dialog
 from regions.refusals import Refusal
@@ -60,7 +61,7 @@ class Dialog(View, ABC):
         return done(self.request, sentence, back=self.back)
 
     def told_once(self, template: str, made: Any) -> HttpResponse:
-        """Show a secret, once: it is kept nowhere (I18)."""
+        """Show a secret, once: it is kept nowhere (I18). The list behind it learns of what was made."""
         response = render_dialog(self.request, template, {"made": made}, back=self.back)
         response.headers["Cache-Control"] = "no-store"
-        return response
+        return trigger_client_event(response, "list:changed", {})

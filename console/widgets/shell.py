@@ -15,6 +15,7 @@ from regions.models import Region
 
 ALERTS_SHOWN = 3
 ALL = "all"
+PLACES_IN_A_LIST = ("after", "before", "page")
 TROUBLED = Q(alerts__closed_at=None, alerts__id__gt=0)
 
 
@@ -59,6 +60,14 @@ class Shell:
         counts = {row["region"]: row for row in seen}
         shown = Region.objects.shown().filter(Q(pk__in=counts) | Q(stores__detached_at=None, stores__id__gt=0))
         return [_line(region, counts.get(region.pk)) for region in shown.distinct()]
+
+    @property
+    def kept_query(self) -> str:
+        """What this page is asked for, for a link to it in another region; where its list was open is not kept."""
+        query = self.request.GET.copy()
+        for name in ("region", *PLACES_IN_A_LIST):
+            query.pop(name, None)
+        return f"{query.urlencode()}&" if query else ""
 
     @cached_property
     def alerts(self) -> list[Alert]:

@@ -95,10 +95,11 @@ class ConsoleTable(tables.Table):
             return format_html("<th{}>{}</th>", flatatt(attributes), column.header)
         attributes["aria-sort"] = self.listing.direction_of(column.name)
         return format_html(
-            '<th{}><a href="{url}" hx-get="{url}">{}{}</a></th>',
+            '<th{}><a id="sort-{name}" href="{url}" hx-get="{url}">{}{}</a></th>',
             flatatt(attributes),
             column.header,
             icon("chevron-down", "sort"),
+            name=column.name,  # by which htmx finds the focus again
             url=self.listing.sorted_by(column.name),
         )
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
+from django.core import mail
 from django.test import Client
 from django.urls import reverse
 
@@ -82,3 +86,44 @@ def test_signing_out_closes_the_door(desk: Client) -> None:
 def test_nobody_signs_up_by_themselves(client: Client, fleet: Fleet) -> None:
     shown = client.get(reverse("account_signup")).content.decode()
     assert "<input" not in shown.replace('<input type="hidden"', "")
+
+
+@pytest.mark.parametrize("verb", ["get", "post"])
+def test_without_a_mail_server_no_link_is_made_and_the_page_says_so(client: Client, fleet: Fleet, verb: str) -> None:
+    answer = getattr(client, verb)(reverse("account_reset_password"), {"email": fleet.user.email})
+    assert answer.status_code == 200
+    shown = answer.content.decode()
+    assert "This installation sends no mail." in shown and "manage.py changepassword" in shown
+    assert 'name="email"' not in shown
+    assert mail.outbox == []
+
+
+def test_with_a_mail_server_the_link_in_the_mail_sets_a_new_password_once(
+    client: Client, fleet: Fleet, settings: Any
+) -> None:
+    settings.EMAIL_HOST = "mail.example.org"
+    said = client.post(reverse("account_reset_password"), {"email": fleet.user.email}, follow=True).content.decode()
+    [letter] = mail.outbox
+    assert (letter.to, letter.subject) == ([fleet.user.email], "[Farshore] Set a new password")
+    [link] = re.findall(r"http://testserver(/\S+)", letter.body)
+    assert link not in said and "mei" in letter.body
+    form = client.get(link, follow=True)
+    wanted = {"password1": "a horse of another colour", "password2": "a horse of another colour"}
+    done = client.post(form.redirect_chain[-1][0], wanted, follow=True)
+    assert "The new password is set" in done.content.decode()
+    assert client.login(username="mei", password=wanted["password1"])
+    client.logout()
+    assert "The link is no longer good" in client.get(link, follow=True).content.decode()
+
+
+def test_an_address_that_nobody_has_is_told_nothing_and_mailed_nothing(
+    client: Client, fleet: Fleet, settings: Any
+) -> None:
+    settings.EMAIL_HOST = "mail.example.org"
+    pages = [
+        client.post(reverse("account_reset_password"), {"email": address}, follow=True).content
+        for address in (fleet.user.email, "stranger@example.org")
+    ]
+    known, unknown = (re.sub(rb'value="\w{64}"', b"", page) for page in pages)  # but for the token of each form
+    assert known == unknown
+    assert [letter.to for letter in mail.outbox] == [[fleet.user.email]]

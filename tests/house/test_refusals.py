@@ -134,6 +134,16 @@ def test_a_bad_variable_is_named_and_its_value_is_not_repeated(
     assert refused.value.sentence.startswith("ODD is not usable") and "hush" not in str(refused.value)
 
 
+def test_alert_recipients_without_a_mail_server_are_refused(tmp_path: Path) -> None:
+    """Their mails would be counted as sent, and nobody would read them."""
+    told = {"FARSHORE_DATA": str(tmp_path), "FARSHORE_ALERT_RECIPIENTS": "dba@example.org", "EMAIL_HOST": ""}
+    command = [sys.executable, "-c", "import console.settings"]
+    ask = {"cwd": places.CLONE, "capture_output": True, "text": True}
+    refused = subprocess.run(command, env=os.environ | told, **ask)
+    assert refused.returncode and "FARSHORE_ALERT_RECIPIENTS is not usable: mail" in refused.stderr
+    assert subprocess.run(command, env=os.environ | told | {"EMAIL_HOST": "mail.example.org"}, **ask).returncode == 0
+
+
 def test_a_database_url_may_name_a_socket_folder_or_a_host() -> None:
     by_socket = variables.database_address("X", "postgresql:///farshore?user=a&host=%2Frun%2Fmy%20place")
     assert (by_socket.host, by_socket.user, by_socket.name) == ("/run/my place", "a", "farshore")

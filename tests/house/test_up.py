@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from console.runtime.postgres import Account, reaches, unprivileged
+from console.runtime.supervisor import Child
 from tests.house.running import Up, clean_copy, plain_environment, soon, up
 from tests.programs import needs
 from tests.room import ROOM
@@ -102,6 +103,24 @@ def test_a_child_that_is_killed_is_started_again(running: Up) -> None:
         assert soon(lambda: (now := running.child(name)) and now.pid != before.pid, 20), name  # noqa: B023
         assert f"{name} ended (SIGKILL)" in running.said
         assert soon(lambda: answers(f"{running.address}health")), name
+
+
+def test_its_logs_are_for_its_owner_alone(running: Up, data: Path) -> None:
+    found = {log.name: log.stat().st_mode & 0o777 for log in (data / "logs").iterdir()}
+    assert {"web.log", "postgresql.log", "valkey.log"} <= set(found)
+    assert set(found.values()) == {0o600}
+    assert (data / "logs").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_log_that_an_earlier_start_left_open_to_all_is_closed(tmp_path: Path) -> None:
+    log = tmp_path / "web.log"
+    log.write_text("before\n")
+    log.chmod(0o644)
+    child = Child("web", ["/bin/echo", "after"], log)
+    child.start()
+    assert child.process.wait(30) == 0
+    assert log.read_text() == "before\nafter\n"
+    assert log.stat().st_mode & 0o777 == 0o600
 
 
 def test_other_commands_find_its_database(running: Up, clone: Path, data: Path) -> None:

@@ -9,8 +9,9 @@ from django import template
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from backups.models import BackupSet
+from backups.models import Alert, BackupSet
 from console.widgets import labels, words
+from console.widgets.alert_pages import Way, way_of
 from console.widgets.icons import icon as draw
 from regions.models import Store
 
@@ -20,6 +21,17 @@ register = template.Library()
 @register.simple_tag
 def icon(name: str, extra: str = "") -> SafeString:
     return draw(str(name), str(extra))
+
+
+@register.filter
+def way(alert: Alert) -> Way | None:
+    return way_of(alert)
+
+
+@register.filter
+def unstopped(label: str) -> str:
+    """Return a label that is a whole sentence as one that something follows."""
+    return str(label).rstrip(".。")
 
 
 @register.filter

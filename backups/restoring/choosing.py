@@ -119,6 +119,26 @@ def nearest_store(instance: Instance) -> Store:
     return (todays or stores)[0]
 
 
+def databases_until(instance: Instance, store: Store, until: datetime | None) -> list[str]:
+    """Return the databases that are to be brought back to a moment (None: the newest of each).
+
+    One that was not there yet, or not there any more, is left out. One that is there today and cannot be had as of
+    then stays in: the restore is refused with its reason, instead of coming back with a database missing.
+    """
+    names = windows.databases_at(instance, store)
+    return [name for name in names if _is_wanted(instance, store, name, until)] or names
+
+
+def _is_wanted(instance: Instance, store: Store, name: str, until: datetime | None) -> bool:
+    stretches = windows.chain_of(instance, store, name).window()
+    if until is None:
+        return bool(stretches) and not instance.databases.filter(name=name, gone_at__isnull=False).exists()
+    if any(one.start <= until <= one.end for one in stretches):
+        return True
+    had_begun = any(one.start <= until for one in stretches)
+    return had_begun and instance.databases.present().filter(name=name).exists()
+
+
 def _newest(instance: Instance, store: Store, database: str) -> datetime:
     window = windows.chain_of(instance, store, database).window()
     if not window:

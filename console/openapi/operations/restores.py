@@ -90,7 +90,7 @@ def _wish(caller: Caller, asked: Asked, how: str | None) -> tuple[Instance, dict
 
 def _databases(instance: Instance, wish: dict[str, Any]) -> dict[str, Any]:
     """A set is of one database; to a moment comes back whatever was there."""
-    return {} if "copy" in wish else {"databases": landing.databases_until(instance, wish["store"], wish["until"])}
+    return {} if "copy" in wish else {"databases": restoring.databases_until(instance, wish["store"], wish["until"])}
 
 
 def _by_set(caller: Caller, asked: Asked, region: Region) -> tuple[Instance, dict[str, Any]]:

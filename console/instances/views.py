@@ -137,7 +137,7 @@ class Release(View):
             policies.release(instance, acting(request))
         except Refusal as refusal:
             return done(request, str(refusal), back=_page_of(code), tone="bad")
-        return done(request, gettext("%(name)s was released.") % {"name": instance.name}, back=_page_of(code))
+        return leave(request, gettext("%(name)s was released.") % {"name": instance.name}, to=_page_of(code))
 
 
 def _page_of(code: str) -> str:

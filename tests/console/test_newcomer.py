@@ -1,0 +1,133 @@
+"""What somebody reads who sees the console for the first time: each sentence is true of what it stands beside."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from backups.engines import engine_of
+from backups.models import Copy, CopyPolicy, DrillQuery, Instance
+from tests.console.fleet import DAY, Fleet
+
+HOUR = timedelta(hours=1)
+DIALOG = {"HTTP_HX_REQUEST": "true", "HTTP_HX_TARGET": "dialog-body"}
+
+
+def words(answer: Any) -> str:
+    return " ".join(answer.content.decode().split())
+
+
+def page_of(instance: Instance) -> str:
+    return reverse("instances:page", args=[instance.code])
+
+
+# ---- no copy
+
+
+COMING = "No copy yet. The next default backup that finishes is copied by itself."
+
+
+def test_without_a_copy_the_page_says_why_and_what_leads_on(desk: Client, fleet: Fleet) -> None:
+    bare, enabled, off, gone = (fleet.instance(name) for name in ("bare", "enabled", "off", "gone"))
+    fleet.policy(enabled)
+    fleet.policy(off, enabled=False)
+    Instance.objects.filter(pk=gone.pk).update(released_at=fleet.now)
+    CopyPolicy.objects.update(enabled_at=fleet.now)
+    assert "No copy yet. The next full backup that finishes is copied by itself." in words(desk.get(page_of(enabled)))
+    shown = words(desk.get(page_of(bare)))
+    assert "this instance is not set up" in shown and 'href="/backups/pending/">Pending instances' in shown
+    shown = words(desk.get(page_of(off)))
+    assert "copying of this instance is disabled" in shown
+    assert "No copy is left of this released instance" in words(desk.get(page_of(gone)))
+    for instance in (bare, off, gone):
+        assert COMING not in words(desk.get(page_of(instance))), instance.name
+
+
+def test_nothing_is_kept_until_a_day_that_is_not_there(desk: Client, fleet: Fleet) -> None:
+    bare, off = fleet.instance("bare"), fleet.instance("off")
+    fleet.policy(off, enabled=False)
+    Instance.objects.filter(pk=bare.pk).update(released_at=fleet.now)
+    shown = words(desk.get("/instances/")) + words(desk.get(page_of(bare))) + words(desk.get(page_of(off)))
+    assert "no copy of it is left" in shown
+    assert "kept until —" not in shown and "expires —" not in shown
+
+
+# ---- a retention that was shortened
+
+
+@pytest.mark.parametrize("expires", [True, False])
+def test_files_are_said_to_have_expired_only_where_some_have(desk: Client, fleet: Fleet, expires: bool) -> None:
+    instance = fleet.protected("orders", days=7)
+    facts = {"former_retention_days": 30, "shortened_at": fleet.now - HOUR}
+    instance.policies.update(**facts)
+    if expires:
+        Copy.objects.filter(set__instance=instance).update(
+            state="expired", expired_at=fleet.now - HOUR, purge_at=fleet.now + DAY
+        )
+    shown = words(desk.get(page_of(instance)))
+    assert "The retention was shortened from 30 to 7 days" in shown and ">Undo<" in shown
+    assert ("Files that expired by it" in shown) is expires
+    assert ("No file has expired by it." in shown) is not expires
+
+
+# ---- two measures
+
+
+def test_how_long_a_backup_waits_is_not_called_what_the_restorable_moment_is(desk: Client, fleet: Fleet) -> None:
+    instance = fleet.instance("late", engine="postgresql")
+    fleet.copy(fleet.backup(instance, age=20 * HOUR), fleet.policy(instance), state="planned")
+    shown = words(desk.get("/"))
+    assert "Oldest backup not copied yet" in shown and "waiting for 20 h" in shown
+    assert "Furthest behind" not in shown
+
+
+# ---- questions to drills
+
+
+ENGINES = ("postgresql", "mariadb", "sqlserver")
+NEVER = ("DROP TABLE x", "SELECT 1; DROP TABLE x", "7" * 7000, "SELECT 1 INTO y", "", "-- SELECT 1", "COMMIT")
+READ = ("select 1;", "WITH a AS (SELECT ';' AS x) SELECT x FROM a", "(SELECT 1) -- ; delete from", "SELECT 1 /* ; */")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_question_that_no_server_could_answer_is_refused_when_it_is_entered(
+    desk: Client, fleet: Fleet, engine: str
+) -> None:
+    shop = fleet.instance("shop", engine=engine)
+    where = reverse("drills:add_query", args=[shop.code])
+    for sql in NEVER:
+        shown = words(desk.post(where, {"database": "shop", "sql": sql, "expected": "1"}, **DIALOG))
+        assert 'aria-invalid="true"' in shown, sql[:40]
+    assert not DrillQuery.objects.exists()
+    for sql in READ:
+        assert desk.post(where, {"database": "shop", "sql": sql, "expected": "1"}, **DIALOG).status_code == 204, sql
+    assert DrillQuery.objects.count() == len(READ)
+
+
+@pytest.mark.parametrize(
+    ("engine", "sql"),
+    [
+        ("postgresql", r"SELECT E'it\'s; here' AS said, $x$ into; $x$"),
+        ("postgresql", 'SELECT "into" FROM orders'),
+        ("postgresql", "SELECT update FROM orders"),
+        ("mariadb", r"SELECT 'it\'s; here', `into`, INSERT('a', 1, 1, 'b') # ; delete from"),
+        ("mariadb", "SHOW TABLES"),
+    ],
+)
+def test_each_dialect_quotes_in_its_own_way(engine: str, sql: str) -> None:
+    assert engine_of(engine).why_not_ask(sql) is None
+
+
+def test_the_same_question_is_asked_once(desk: Client, fleet: Fleet) -> None:
+    shop = fleet.instance("shop", engine="postgresql")
+    where = reverse("drills:add_query", args=[shop.code])
+    said = {"database": "shop", "sql": "SELECT max(id)\nFROM orders", "expected": "7"}
+    assert desk.post(where, said, **DIALOG).status_code == 204
+    again = words(desk.post(where, said | {"sql": "SELECT max(id) FROM orders ", "expected": "8"}, **DIALOG))
+    assert "ask this already, and 7 is expected" in again
+    assert desk.post(where, said | {"database": "other"}, **DIALOG).status_code == 204
+    assert DrillQuery.objects.count() == 2

@@ -40,7 +40,9 @@ def server_for(instance: Instance, region: Region, named: str = "") -> LandingSe
     """Return the landing server of a region: the one of that ID or name, else the usual one; raises Refusal."""
     there = list(landing_servers.usable_for(instance).filter(region=region).order_by("name", "pk"))
     if not there:
+        label = engine_of(instance.engine).capabilities.label
         said = f"{region} has no landing server that the resource group of {instance.name} may use."
+        said = f"Farshore does not restore {label} by itself: {said}"
         remedy = "Have one registered and granted, on the page Landing servers."
         raise Refusal("RestoreNotOffered", said, remedy, "landing")
     chosen = next((one for one in there if named and named in (one.code, one.name)), None)

@@ -205,8 +205,8 @@ def several_in_words(preview: Preview) -> str:
     known = {"moment": reached, "bytes": words.in_words(bytes_read(preview))}
     if preview.seconds_expected is None:
         return gettext("as of %(moment)s · %(bytes)s") % known
-    known["time"] = words.lasting(preview.seconds_expected)
-    return gettext("as of %(moment)s · %(bytes)s · about %(time)s") % known
+    known["time"] = words.expected(preview.seconds_expected)
+    return gettext("as of %(moment)s · %(bytes)s · %(time)s") % known
 
 
 def prospect_in_words(found: Prospect) -> str:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.urls import reverse
 
+from backups import events
+from backups.drilling.trial import counted
 from backups.engines import engine_of
 from backups.models import Copy, CopyPolicy, DrillQuery, Instance
+from billing.forecast import Amount
+from console.budgets.money import said
+from console.webhooks import posting
+from console.widgets.words import expected
+from regions.refusals import Refusal
 from tests.console.fleet import DAY, Fleet
 
 HOUR = timedelta(hours=1)
@@ -131,3 +139,78 @@ def test_the_same_question_is_asked_once(desk: Client, fleet: Fleet) -> None:
     assert "ask this already, and 7 is expected" in again
     assert desk.post(where, said | {"database": "other"}, **DIALOG).status_code == 204
     assert DrillQuery.objects.count() == 2
+
+
+# ---- figures and words
+
+
+def test_a_month_without_a_bill_says_so(desk: Client, fleet: Fleet) -> None:
+    fleet.user.memberships.update(role="billing")
+    answer = desk.get("/bills/?month=1999-01")
+    assert answer.status_code == 404
+    assert "No bill of that month." in words(answer) and 'href="/bills/"' in words(answer)
+
+
+@pytest.mark.parametrize(
+    ("rows", "tables", "sentence"),
+    [(4345, 1, "4,345 rows in 1 table"), (1, 2, "1 row in 2 tables"), (0, 0, "0 rows in 0 tables")],
+)
+def test_what_a_drill_counted_is_said_in_the_right_number(rows: int, tables: int, sentence: str) -> None:
+    assert counted(rows, tables) == sentence
+
+
+def test_a_drill_on_a_landing_server_speaks_of_a_database(desk: Client, fleet: Fleet) -> None:
+    instance = fleet.protected("orders")
+    stages = {"download": 1.5, "full": 2.0, "differential": 1.0, "log": 0.5, "recover": 0.1, "recovery": 5.1}
+    drill = fleet.drill(instance, seconds=stages, isolation="landing")
+    drill.evidence["removed"] = True
+    drill.save(update_fields=["evidence"])
+    shown = words(desk.get(reverse("drills:page", args=[drill.pk])))
+    for stage in ("Bringing the files to the share", "Restoring the full backup", "Bringing the database online"):
+        assert f"<dt>{stage}</dt>" in shown, stage
+    assert "the database and its files on the share were gone" in shown and "its folder" not in shown
+    for raw in ("<dt>download</dt>", "<dt>full</dt>", "<dt>log</dt>", "<dt>recover</dt>"):
+        assert raw not in shown, raw
+
+
+def test_a_proof_is_told_once_however_often_its_instance_is_named(desk: Client, fleet: Fleet) -> None:
+    instance = fleet.protected("loyalty")
+    fleet.drill(instance)
+    for _ in range(3):
+        events.record("instance.released", "loyalty was released.", instance=instance)
+    for page in ("/activity/", "/"):
+        shown = words(desk.get(page))
+        told = shown[shown.index("loyalty was released.") :]
+        assert told.count("Last proven restore") == 1, page
+    overview = words(desk.get("/"))
+    assert 'loyalty was released. <a class="quiet"' in overview
+    assert "loyalty was released. <a" in overview and ">Show it<" in overview
+
+
+def test_a_backup_that_is_kept_offers_nothing_but_to_close(desk: Client, fleet: Fleet) -> None:
+    found = fleet.backup(fleet.instance("orders"))
+    dialog = words(desk.get(reverse("backup_sets:delete", args=[found.pk]), **DIALOG))
+    assert "It cannot be deleted now." in dialog
+    assert "data-close>Close</button>" in dialog and ">Cancel<" not in dialog and 'type="submit"' not in dialog
+
+
+def test_large_amounts_are_told_with_separators(desk: Client, fleet: Fleet) -> None:
+    told = said(Amount(known=Decimal("9999999999.99")))
+    assert "$9,999,999,999.99" in told
+
+
+def test_less_than_a_second_is_not_said_to_be_none() -> None:
+    assert expected(0.3) == "under a second"
+    assert expected(61) == "about 1 min"
+
+
+def test_an_address_that_is_not_encrypted_is_refused_for_that(settings: Any) -> None:
+    settings.FARSHORE_ALLOW_LOOPBACK = True
+    with pytest.raises(Refusal, match="https://"):
+        posting.checked("http://no-such-host.invalid/")
+    assert posting.checked("http://127.0.0.1:9/") == "http://127.0.0.1:9/"
+
+
+def test_the_admin_speaks_of_drill_queries(admin_client: Client) -> None:
+    shown = words(admin_client.get("/admin/"))
+    assert "Drill queries" in shown and "Drill querys" not in shown

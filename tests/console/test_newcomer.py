@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.urls import reverse
 
-from backups import events
+from backups import discovery, events
 from backups.drilling.trial import counted
 from backups.engines import engine_of
 from backups.models import Copy, CopyPolicy, DrillQuery, Instance
@@ -19,7 +20,7 @@ from console.budgets.money import said
 from console.webhooks import posting
 from console.widgets.words import expected
 from regions.refusals import Refusal
-from tests.console.fleet import DAY, Fleet
+from tests.console.fleet import DAY, SOURCE, Fleet
 
 HOUR = timedelta(hours=1)
 DIALOG = {"HTTP_HX_REQUEST": "true", "HTTP_HX_TARGET": "dialog-body"}
@@ -89,7 +90,7 @@ def test_how_long_a_backup_waits_is_not_called_what_the_restorable_moment_is(des
     instance = fleet.instance("late", engine="postgresql")
     fleet.copy(fleet.backup(instance, age=20 * HOUR), fleet.policy(instance), state="planned")
     shown = words(desk.get("/"))
-    assert "Oldest backup not copied yet" in shown and "waiting for 20 h" in shown
+    assert "Oldest not copied yet</p>" in shown and ">20 h</b>" in shown
     assert "Furthest behind" not in shown
 
 
@@ -214,3 +215,50 @@ def test_an_address_that_is_not_encrypted_is_refused_for_that(settings: Any) -> 
 def test_the_admin_speaks_of_drill_queries(admin_client: Client) -> None:
     shown = words(admin_client.get("/admin/"))
     assert "Drill queries" in shown and "Drill querys" not in shown
+
+
+# ---- where backups come from
+
+
+@pytest.mark.parametrize("prefix", ["../../etc/", "/abs/", "a//b/", "a/./b/", "a/../b/", "a\x07b/", "//", "x/.."])
+def test_a_prefix_that_no_store_has_is_refused_wherever_it_is_written(fleet: Fleet, prefix: str) -> None:
+    refusal = discovery.check_prefixes(Instance(name="new", region_id=SOURCE, prefixes=["sql/new/", prefix]))
+    assert refusal.field == "prefixes" and repr(prefix) in refusal.sentence
+    for usual in ("sql/new/", "sql/new", "..hidden/a..b/", "a/b/c"):
+        assert discovery.check_prefixes(Instance(name="new", region_id=SOURCE, prefixes=[usual])) is None, usual
+
+
+@pytest.fixture
+def form(fleet: Fleet, tmp_path: Path) -> dict[str, Any]:
+    """Of an instance whose source store is a folder with one backup in it."""
+    (tmp_path / "sql" / "there").mkdir(parents=True)
+    (tmp_path / "sql" / "there" / "a.bak").write_bytes(b"x")
+    fleet.stores[SOURCE].url = f"file://{tmp_path}"
+    fleet.stores[SOURCE].save()
+    facts = {"name": "new", "group": fleet.group.pk, "region": SOURCE, "engine": "sqlserver", "arrival": "found"}
+    usual = {"edition": "basic", "family": "dedicated", "billing_method": "subscription"}
+    more = {"backup_method": "physical", "timetable_days": list(range(7)), "default_retention_days": 7, "tls": "prefer"}
+    return {**facts, **usual, **more, "log_every_minutes": 0, "prefixes": "sql/there/"}
+
+
+def test_adding_an_instance_warns_of_a_prefix_with_nothing_under_it(desk: Client, form: dict[str, Any]) -> None:
+    assert "leads nowhere in a store" in words(desk.post("/instances/add/", form | {"prefixes": "../../etc/"}))
+    assert not Instance.objects.exists()
+    asked = words(desk.post(reverse("instances:test"), form | {"prefixes": "sql/there/\nsql/misspelt/"}))
+    assert "Nothing lies under sql/misspelt/" in asked and "under sql/there/" not in asked
+    added = words(desk.post("/instances/add/", form | {"prefixes": "sql/there/\nsql/misspelt/"}, follow=True))
+    assert "new was added. Nothing lies under sql/misspelt/" in added
+    assert Instance.objects.get().prefixes == ["sql/there/", "sql/misspelt/"], "a warning, no refusal"
+
+
+def test_the_page_says_where_backups_come_from_and_how_the_server_is_reached(
+    desk: Client, fleet: Fleet, admin_client: Client
+) -> None:
+    reached = {"host": "db.example.org", "port": 54321, "username": "copier", "sealed_password": b"sealed-secret"}
+    instance = fleet.instance("orders", prefixes=["sql/orders/"], **reached)
+    shown = words(desk.get(page_of(instance)))
+    for said_there in ("sql/orders/", "db.example.org", ">54321<", "copier", "Whoever runs the installation"):
+        assert said_there in shown, said_there
+    assert "sealed-secret" not in shown
+    change = reverse("admin:backups_instance_change", args=[instance.pk])
+    assert change not in shown and change in words(admin_client.get(page_of(instance)))

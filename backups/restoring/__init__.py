@@ -26,7 +26,7 @@ from backups.restoring.asking import (
     stages_of,
 )
 from backups.restoring.checking import Preview, checks, free_name, why_not
-from backups.restoring.choosing import Wanted, chain_at_source, chains_at_source, databases_until
+from backups.restoring.choosing import Wanted, chain_at_source, chains_at_source, databases_until, meant_by
 from backups.restoring.holding import claim, regions_with_work, run
 from backups.restoring.landing import Landing, announce, landing_of
 from backups.restoring.on_landing import free_name as free_database_name
@@ -68,6 +68,7 @@ __all__ = [
     "landing_of",
     "landing_server_for",
     "lapse",
+    "meant_by",
     "needs_landing",
     "password_of",
     "prospects",

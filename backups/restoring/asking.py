@@ -124,7 +124,7 @@ def _queue(wanted: Wanted, choice: Choice, name: str, by: By, batch: str) -> Res
         origin=choice.origin,
         database=choice.database,
         set=choice.anchor,
-        until=wanted.until,
+        until=choice.restored_until if wanted.until else None,
         name=name,
         onto=wanted.onto,
         landing=wanted.landing,

@@ -11,16 +11,17 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from backups import discovery, events
+from backups import discovery, events, windows
 from backups.drilling.trial import counted
 from backups.engines import engine_of
-from backups.models import Copy, CopyPolicy, DrillQuery, Instance
+from backups.models import Copy, CopyPolicy, DrillQuery, Instance, Kind, Restore
 from billing.forecast import Amount
 from console.budgets.money import said
 from console.webhooks import posting
 from console.widgets.words import expected
 from regions.refusals import Refusal
-from tests.console.fleet import DAY, SOURCE, Fleet
+from tests.console.crossed_logs import copied
+from tests.console.fleet import DAY, SOURCE, TARGET, Fleet
 
 HOUR = timedelta(hours=1)
 DIALOG = {"HTTP_HX_REQUEST": "true", "HTTP_HX_TARGET": "dialog-body"}
@@ -262,3 +263,30 @@ def test_the_page_says_where_backups_come_from_and_how_the_server_is_reached(
     assert "sealed-secret" not in shown
     change = reverse("admin:backups_instance_change", args=[instance.pk])
     assert change not in shown and change in words(admin_client.get(page_of(instance)))
+
+
+# ---- one moment, one second
+
+
+def test_a_moment_is_shown_by_one_second_everywhere_and_asked_for_by_it(desk: Client, fleet: Fleet) -> None:
+    """What begins within a second is told by it, is had by it, and is restored as of when it really was."""
+    instance = fleet.instance("shop", engine="postgresql")
+    fleet.policy(instance, logs_enabled=True)
+    begin = fleet.now.replace(microsecond=0) - 3 * HOUR + timedelta(milliseconds=600)
+    end = begin + HOUR
+    copied(fleet, instance, Kind.FULL, 1000, 1010, begin, begin)
+    copied(fleet, instance, Kind.LOG, 995, 1020, begin, end)
+    windows.rebuild(instance, fleet.stores[TARGET])
+    told, later = (f"{at:%Y-%m-%d %H:%M:%S}" for at in (begin, begin + timedelta(seconds=1)))
+    wizard = words(desk.get("/backups/restores/new/", {"instance": instance.code}))
+    for shown in (wizard, words(desk.get(page_of(instance)))):
+        assert told in shown and later not in shown
+    asked = {"instance": instance.code, "by": "moment", "until": f"{begin:%Y-%m-%dT%H:%M:%S}", "name": "back"}
+    early = asked | {"until": f"{begin - timedelta(seconds=1):%Y-%m-%dT%H:%M:%S}"}
+    place = {"place": fleet.stores[TARGET].pk}
+    assert f"The first moment that can be restored is {told} UTC" in words(
+        desk.post("/backups/restores/new/", early | place)
+    )
+    assert not Restore.objects.exists()
+    desk.post("/backups/restores/new/", asked | place)
+    assert Restore.objects.get().until == begin, "not the second before the backup was whole"

@@ -34,5 +34,5 @@ def _sentences() -> dict[str, str]:
 def _way_on(instance: Instance, state: str) -> SafeString | str:
     if state == "not_set_up":
         where = reverse("pending_instances:list")
-        return format_html('<a href="{}">{}</a> {}', where, gettext("Pending instances"), cells.settings(instance))
+        return format_html('<a href="{}">{}</a> {}', where, gettext("Pending Instances"), cells.settings(instance))
     return cells.settings(instance) if state == "disabled" else ""

@@ -49,7 +49,7 @@ def test_without_a_copy_the_page_says_why_and_what_leads_on(desk: Client, fleet:
     CopyPolicy.objects.update(enabled_at=fleet.now)
     assert "No copy yet. The next full backup that finishes is copied by itself." in words(desk.get(page_of(enabled)))
     shown = words(desk.get(page_of(bare)))
-    assert "this instance is not set up" in shown and 'href="/backups/pending/">Pending instances' in shown
+    assert "this instance is not set up" in shown and 'href="/backups/pending/">Pending Instances' in shown
     shown = words(desk.get(page_of(off)))
     assert "copying of this instance is disabled" in shown
     assert "No copy is left of this released instance" in words(desk.get(page_of(gone)))

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from unicodedata import category
 
 from django.db import DataError, IntegrityError, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
@@ -52,6 +53,8 @@ def check_prefixes(instance: Instance) -> Refusal | None:
     for prefix in instance.prefixes:
         if _overlap(prefix, layout.ROOT):
             return _refuse(f"The prefix {prefix!r} overlaps {layout.ROOT}, where Farshore itself writes.")
+        if why := _why_no_place(prefix):
+            return _refuse(f"The prefix {prefix!r} {why}.")
         others = (
             Instance.objects.living().filter(region=instance.region_id, arrival=Arrival.FOUND).exclude(pk=instance.pk)
         )
@@ -59,6 +62,30 @@ def check_prefixes(instance: Instance) -> Refusal | None:
             if any(_overlap(prefix, theirs) for theirs in other.prefixes):
                 return _refuse(f"The prefix {prefix!r} overlaps one of {other.name}.")
     return None
+
+
+def _why_no_place(prefix: str) -> str:
+    """Return what is wrong with a prefix as such, "" for one under which a store may have objects."""
+    folders = prefix.removesuffix("/").split("/")
+    if any(category(letter) == "Cc" for letter in prefix):
+        return "has a control character in it"
+    if prefix.startswith("/"):
+        return "begins with a /; it is counted from the top of the store"
+    if any(folder in ("..", ".") for folder in folders):
+        return "has .. or . as a folder, which leads nowhere in a store"
+    return "" if all(folders) else "has a folder without a name in it"
+
+
+def without_objects(instance: Instance) -> list[str]:
+    """Return the prefixes under which the source store has nothing now; [] where it does not answer."""
+    store = store_of(instance.region_id)
+    if instance.arrival != Arrival.FOUND or store.state != Store.State.OK:
+        return []
+    try:
+        storage = store.open()
+        return [prefix for prefix in instance.prefixes if next(iter(storage.list(prefix)), None) is None]
+    except (StorageError, Refusal):
+        return []
 
 
 def _overlap(one: str, other: str) -> bool:

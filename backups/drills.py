@@ -177,18 +177,35 @@ def set_days(instance: Instance, days: int, by: By) -> None:
 
 
 def add_query(instance: Instance, database: str, sql: str, expected: str, by: By) -> DrillQuery:
-    """Add a question that every drill asks the restored server; raises Refusal where the engine cannot be asked."""
+    """Add a question that every drill asks the restored server.
+
+    Raises Refusal where the engine cannot be asked, or not this, or where the drills ask it already.
+    """
     engine = engine_of(instance.engine)
     if engine.ask is None:
         label = engine.capabilities.label
         raise Refusal("NoQuestions", f"A restored {label} cannot be asked questions yet.", "", "sql")
+    if engine.why_not_ask and (refusal := engine.why_not_ask(sql)):
+        raise refusal
     with transaction.atomic():
+        Instance.objects.select_for_update(no_key=True).get(pk=instance.pk)  # two who add the same
+        if refusal := _why_not_again(instance, database, sql):
+            raise refusal
         query = DrillQuery.objects.create(
             instance=instance, database=database, sql=sql, expected=expected, added_by=by.user, added_at=clock.now()
         )
         said = f"Every drill of {instance.name} now asks: {sql}"
         events.record("drill.query_added", said, by=by, instance=instance, query=query.pk, expected=expected)
     return query
+
+
+def _why_not_again(instance: Instance, database: str, sql: str) -> Refusal | None:
+    asked = " ".join(sql.split())
+    for query in instance.drill_queries.filter(database=database):
+        if " ".join(query.sql.split()) == asked:
+            said = f"The drills of {instance.name} ask this already, and {query.expected} is expected."
+            return Refusal("QuestionThere", said, "Remove that query to expect something else.", "sql")
+    return None
 
 
 def remove_query(query: DrillQuery, by: By) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
 from backups.engines.chains import ChainRules, ChainSet, is_placed
@@ -293,9 +293,9 @@ def _is_between(gap: Gap, before: datetime | None, moment: datetime) -> bool:
 
 def _reason(missing: Gap | None, before: datetime | None, after: datetime | None) -> tuple[str, str]:
     if before is None:
-        return "MomentTooEarly", f"The first moment that can be restored is {_from(after)}."
+        return "MomentTooEarly", f"The first moment that can be restored is {_said(after)}."
     if missing:
-        lost = f"The log from {_said(missing.from_time)} to {_from(missing.until_time)} is missing"
+        lost = f"The log from {_said(missing.from_time)} to {_said(missing.until_time)} is missing"
         return "LogGap", f"{lost}, so that nothing behind it can be restored up to the next backup."
     if after is None:
         return "MomentTooLate", f"What has been copied reaches {_said(before)}."
@@ -303,17 +303,15 @@ def _reason(missing: Gap | None, before: datetime | None, after: datetime | None
 
 
 def _nearest(before: datetime | None, after: datetime | None) -> str:
-    near = [f"{_said(before)} or earlier" if before else "", f"{_from(after)} or later" if after else ""]
+    near = [f"{_said(before)} or earlier" if before else "", f"{_said(after)} or later" if after else ""]
     return f"Choose {', or '.join(filter(None, near))}."
 
 
-def _from(moment: datetime) -> str:
-    """Say the first whole second at or after a moment: choosing what is said must be possible."""
-    return _said(moment + timedelta(microseconds=-moment.microsecond % 1_000_000))
-
-
 def _said(moment: datetime) -> str:
-    """Say a moment in whole seconds, never later than it is (as the window does)."""
+    """Say a moment in whole seconds, never later than it is, as every page does.
+
+    Asked for by the second it lies in, a beginning is meant (`restoring.meant_by`).
+    """
     return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(' ', 'seconds')} UTC"
 
 

@@ -258,7 +258,7 @@ class Trial(ABC):
         named = {speakable(table): count for table, count in sorted(rows.items())[:MOST_TABLES]}
         self.found["rows"] = named
         self.evidence |= {"tables": len(rows), "total_rows": sum(rows.values())}
-        self._checked("rows", True, [f"{sum(rows.values())} rows in {len(rows)} tables"])
+        self._checked("rows", True, [counted(sum(rows.values()), len(rows))])
 
     def _ask(self, server: RunningServer) -> None:
         for query in DrillQuery.objects.filter(instance=self.drill.instance_id).order_by("pk"):
@@ -338,3 +338,8 @@ def _evidence_of(copy: Copy) -> dict[str, Any]:
         "verification": copy.verification,
         "made_by": copy.set.tool_version,
     }
+
+
+def counted(rows: int, tables: int) -> str:
+    """Say what was counted: "1 row in 1 table", "4,345 rows in 12 tables"."""
+    return f"{rows:,} {'row' if rows == 1 else 'rows'} in {tables:,} {'table' if tables == 1 else 'tables'}"

@@ -123,7 +123,8 @@ class Engine(Protocol):
     that `startable_versions` names ("17" is every 17.x); `take_over` starts one at the address that was another's, from
     then on. `inspect_landing`, `restore_database` and `drop_database` (of what that one made, nothing else) work on a
     server that is there: one that is kept for this, a landing server; `lives_in` says whether a database there has
-    files that a snapshot brought. `check`, `count_rows` and `ask` (one value to one question, as text) look into it.
+    files that a snapshot brought. `check`, `count_rows` and `ask` (one value to one question, as text) look into it;
+    `why_not_ask` says of a question alone why it could never be answered.
     `login_script` is what an administrator runs to let Farshore in with no more rights than it uses. `restore_by_hand`
     says how the files of a set, by their names, are restored without us.
     """
@@ -226,6 +227,9 @@ class Engine(Protocol):
 
     @property
     def ask(self) -> Callable[..., str] | None: ...
+
+    @property
+    def why_not_ask(self) -> Callable[[str], Refusal | None] | None: ...
 
     @property
     def login_script(self) -> Callable[..., str] | None: ...
@@ -367,6 +371,10 @@ class EnginePackage:
     @property
     def ask(self) -> Callable[..., str] | None:
         return self._verb("ask")
+
+    @property
+    def why_not_ask(self) -> Callable[[str], Refusal | None] | None:
+        return self._verb("why_not_ask")
 
     @property
     def login_script(self) -> Callable[..., str] | None:

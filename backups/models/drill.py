@@ -78,3 +78,6 @@ class DrillQuery(models.Model):
     expected = models.TextField()
     added_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+")
     added_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "drill queries"

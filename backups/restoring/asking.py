@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 
 from django.db import transaction
@@ -24,7 +24,7 @@ from backups.models import (
 )
 from backups.policy_settings import Refusals
 from backups.restoring import agreeing, pins
-from backups.restoring.checking import free_name, preview_of, why_not_called
+from backups.restoring.checking import preview_of, why_not_called
 from backups.restoring.choosing import Choice, Wanted
 from backups.restoring.onto import called_beside, why_not_called_beside, why_not_original
 from regions import clock, secrets
@@ -35,19 +35,6 @@ State = Restore.State
 NOT_FOR_LONG = "The backups changed while this was asked for."
 STAGES_OF_LANDED = ("download", "full", "differential", "log", "recover")
 STAGES = (*STAGES_OF_LANDED, "unpack", "replay", "start", "check", "count", "replace")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one instance among several that were to be restored to one moment."""
-
-    instance: Instance
-    restore: Restore | None = None
-    refusals: list[Refusal] = field(default_factory=list)
-
-    @property
-    def saved(self) -> bool:
-        return self.restore is not None
 
 
 # ---- asking
@@ -137,7 +124,7 @@ def _queue(wanted: Wanted, choice: Choice, name: str, by: By, batch: str) -> Res
         origin=choice.origin,
         database=choice.database,
         set=choice.anchor,
-        until=wanted.until,
+        until=choice.restored_until if wanted.until else None,
         name=name,
         onto=wanted.onto,
         landing=wanted.landing,
@@ -179,29 +166,6 @@ def _where(wanted: Wanted, choice: Choice, name: str) -> str:
 
 def _record(what: str, sentence: str, restore: Restore, by: By, **data: object) -> None:
     events.record(f"restore.{what}", sentence, by=by, instance=restore.instance, restore=restore.code, **data)
-
-
-def ask_many(
-    instances: Iterable[Instance],
-    by: By,
-    *,
-    until: datetime | None,
-    store: Store | None = None,
-    names: Mapping[int, str] | None = None,
-) -> list[Outcome]:
-    """Ask for a restore of each instance to one moment (None: the newest of each); what came of each is told.
-
-    `names`: instance key -> the new server's name, where somebody chose one.
-    """
-    batch, outcomes = str(uuid.uuid4()), []
-    for instance in instances:
-        name = (names or {}).get(instance.pk) or free_name(instance)
-        try:
-            restore = ask(instance, by, name=name, store=store, until=until, batch=batch)
-            outcomes.append(Outcome(instance, restore))
-        except Refusals as refused:
-            outcomes.append(Outcome(instance, refusals=refused.items))
-    return outcomes
 
 
 def ask_databases(

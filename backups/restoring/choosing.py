@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar
 
 from django.db.models import QuerySet
 
 from backups import certificates, log_chain, windows
 from backups.engines import engine_of
 from backups.engines.chains import RECORDED
+from backups.log_chain import Interval
 from backups.models import BackupSet, Copy, CopyState, Instance, Kind, LandingServer, Restore
 from backups.policy_settings import enabled_policy
 from backups.windows import Chain
 from regions.built_once import Given, built_once
 from regions.models import Region, Store
 from regions.refusals import Refusal
+
+SECOND = timedelta(seconds=1)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -99,9 +104,32 @@ def _from_copies(wanted: Wanted) -> Choice:
     store = wanted.store or (wanted.copy.destination_store if wanted.copy else nearest_store(wanted.instance))
     database = _database(wanted, windows.databases_at(wanted.instance, store))
     _refuse_sealed(wanted.instance, store, database)
-    moment = wanted.until or _newest(wanted.instance, store, database)
-    copies = windows.copies_for(wanted.instance, store, database, moment)
+    said = wanted.until or _newest(wanted.instance, store, database)
+    chain = partial(windows.chain_of, wanted.instance, store, database)
+    moment, copies = _told_by_its_second(said, chain, partial(windows.copies_for, wanted.instance, store, database))
     return Choice(Restore.Origin.COPY, store.region, store, database, copies, moment)
+
+
+def _told_by_its_second(
+    said: datetime, chain: Callable[[], Chain], plan: Callable[[datetime], T]
+) -> tuple[datetime, T]:
+    """Return the moment that is meant, and what it takes. Moments are shown in whole seconds, never later than they
+    are: the second in which a stretch begins tells its beginning (`meant_by`)."""
+    try:
+        return said, plan(said)
+    except Refusal:
+        meant = meant_by(said, chain().window())
+        if meant == said:
+            raise
+        return meant, plan(meant)
+
+
+def meant_by(said: datetime, stretches: Iterable[Interval]) -> datetime:
+    """Return the moment that is told by a whole second: itself, or where that cannot be had what begins within it."""
+    stretches = list(stretches)
+    if said.microsecond or any(one.start <= said <= one.end for one in stretches):
+        return said
+    return min((one.start for one in stretches if said < one.start < said + SECOND), default=said)
 
 
 def nearest_store(instance: Instance) -> Store:
@@ -117,6 +145,27 @@ def nearest_store(instance: Instance) -> Store:
             "store",
         )
     return (todays or stores)[0]
+
+
+def databases_until(instance: Instance, store: Store, until: datetime | None) -> list[str]:
+    """Return the databases that are to be brought back to a moment (None: the newest of each).
+
+    One that was not there yet, or not there any more, is left out. One that is there today and cannot be had as of
+    then stays in: the restore is refused with its reason, instead of coming back with a database missing.
+    """
+    names = windows.databases_at(instance, store)
+    return [name for name in names if _is_wanted(instance, store, name, until)] or names
+
+
+def _is_wanted(instance: Instance, store: Store, name: str, until: datetime | None) -> bool:
+    stretches = windows.chain_of(instance, store, name).window()
+    until = until and meant_by(until, stretches)
+    if until is None:
+        return bool(stretches) and not instance.databases.filter(name=name, gone_at__isnull=False).exists()
+    if any(one.start <= until <= one.end for one in stretches):
+        return True
+    had_begun = any(one.start <= until for one in stretches)
+    return had_begun and instance.databases.present().filter(name=name).exists()
 
 
 def _newest(instance: Instance, store: Store, database: str) -> datetime:
@@ -218,10 +267,11 @@ def _from_default_backups(wanted: Wanted) -> Choice:
             "Choose another default backup, or a copy of it in the backup region.",
             "set",
         )
-    used = lineage if wanted.until is None else _plan(wanted.until, lineage, chain)
+    until, used = found.finished_at, lineage
+    if wanted.until:
+        until, used = _told_by_its_second(wanted.until, lambda: chain, lambda moment: _plan(moment, lineage, chain))
     region = wanted.instance.region
     sets = _in_order(one.id for one in used)
-    until = wanted.until or found.finished_at
     return Choice(Restore.Origin.DEFAULT, region, None, found.database, sets, until)
 
 
@@ -237,8 +287,9 @@ def _from_the_source(wanted: Wanted) -> Choice:
             "Restore from a copy in the backup region.",
             "store",
         )
-    moment = wanted.until or max(found.end for found in window)
-    sets = _in_order(one.id for one in _plan(moment, chain.data, chain))
+    said = wanted.until or max(found.end for found in window)
+    moment, used = _told_by_its_second(said, lambda: chain, lambda moment: _plan(moment, chain.data, chain))
+    sets = _in_order(one.id for one in used)
     return Choice(Restore.Origin.DEFAULT, wanted.instance.region, None, database, sets, moment)
 
 

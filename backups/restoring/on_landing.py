@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from django.db.models import Sum
 
+from backups import landing_servers
 from backups.engines import engine_of, is_older
 from backups.models import Instance, LandingServer, Restore, RestoreSource
 from backups.restoring.choosing import Choice
+from regions.models import Region
 from regions.refusals import Refusal
 
 LONGEST_NAME = 100
@@ -27,6 +29,24 @@ def why_none(instance: Instance) -> str:
         return ""
     label = engine_of(instance.engine).capabilities.label
     return f"Farshore does not restore {label} by itself: it takes a landing server, and none was chosen."
+
+
+def usual_server(servers: Iterable[LandingServer]) -> LandingServer | None:
+    """Return the one that is taken where nobody chose: the first that works, else the first."""
+    return min(servers, key=lambda one: bool(one.error), default=None)
+
+
+def server_for(instance: Instance, region: Region, named: str = "") -> LandingServer:
+    """Return the landing server of a region: the one of that ID or name, else the usual one; raises Refusal."""
+    there = list(landing_servers.usable_for(instance).filter(region=region).order_by("name", "pk"))
+    if not there:
+        label = engine_of(instance.engine).capabilities.label
+        said = f"{region} has no landing server that the resource group of {instance.name} may use."
+        said = f"Farshore does not restore {label} by itself: {said}"
+        remedy = "Have one registered and granted, on the page Landing servers."
+        raise Refusal("RestoreNotOffered", said, remedy, "landing")
+    chosen = next((one for one in there if named and named in (one.code, one.name)), None)
+    return chosen or usual_server(there)
 
 
 def why_not(choice: Choice, landing: LandingServer, instance: Instance) -> Iterator[Refusal]:
@@ -122,11 +142,11 @@ def why_not_name(landing: LandingServer, name: str) -> list[Refusal]:
     return []
 
 
-def free_name(landing: LandingServer, database: str) -> str:
-    """Return a name no database there has yet: Sales-restored, Sales-restored-2, …"""
+def free_name(landing: LandingServer, database: str, taken: Collection[str] = ()) -> str:
+    """Return a name that no database there has yet, nor one of those `taken`, casefolded: Sales-restored-2, …"""
     base, number = f"{database[: LONGEST_NAME - 20]}-restored", 1
     name = base
-    while why_not_name(landing, name):
+    while name.casefold() in taken or why_not_name(landing, name):
         number += 1
         name = f"{base}-{number}"
     return name

@@ -18,8 +18,8 @@ from console.widgets.tables import LONG, ConsoleTable
 
 def _with_proof(record: Event | Alert) -> SafeString:
     where = reverse("instances:page", args=[record.instance.code])
-    link = '<a class="who" href="{}">{}</a><small class="proven">{}</small>'
-    return format_html(link, where, record.instance.name, record.proven)
+    link = format_html('<a class="who" href="{}">{}</a>', where, record.instance.name)
+    return format_html('{}<small class="proven">{}</small>', link, record.proven) if record.proven else link
 
 
 def _where(alert: Alert) -> SafeString | str:

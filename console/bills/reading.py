@@ -25,8 +25,12 @@ NOBODY = -1  # an id that no instance has
 CLOSED_SHOWN, OPEN_SHOWN = 12, 2  # in the chart: a month that ended stays open some hours
 
 
+class NoSuchBill(Http404):
+    """A month was asked for that has no bill."""
+
+
 class Reading:
-    """Raises PermissionDenied for who reads no bills, Http404 for a month that has none."""
+    """Raises PermissionDenied for who reads no bills, NoSuchBill for a month that has none."""
 
     def __init__(self, request: HttpRequest) -> None:
         self.groups = access.groups_billed_to(request.user)
@@ -40,7 +44,7 @@ class Reading:
     def _month(self, asked: str) -> Month:
         found = next((one for one in self.months if not asked or named(one.begin) == asked), None)
         if found is None:
-            raise Http404("There is no bill of that month.")
+            raise NoSuchBill("There is no bill of that month.")
         return found
 
     @cached_property

@@ -19,7 +19,7 @@ from billing.models import DownloadCharge, ItemCode
 from billing.statements import ITEMS, Fetched, Line, Total
 from console.bills.chart import chart
 from console.bills.forms import BillFilter
-from console.bills.reading import Reading, named
+from console.bills.reading import NoSuchBill, Reading, named
 from console.bills.shares import KINDS, Share, route_name, shares, subject
 from console.bills.tables import (
     TABLES,
@@ -49,6 +49,12 @@ class OfBill(Listing):
     @cached_property
     def reading(self) -> Reading:
         return Reading(self.request)
+
+    def get(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        try:
+            return super().get(request, **kwargs)
+        except NoSuchBill:
+            return render(request, "bills/no_bill.html", {"page": reverse("bills:page")}, status=404)
 
     def context(self) -> dict[str, Any]:
         return around(self.reading)

@@ -9,6 +9,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 
 from billing.forecast import Amount
+from console.widgets import words
 
 WIDTH = 1000
 
@@ -17,7 +18,7 @@ def said(amount: Amount) -> SafeString:
     """Return the amount; where a part of it is not known, that it is at least so much."""
     if amount.known is None:
         return format_html('<span class="muted">{}</span>', gettext("not known"))
-    told = format_html("<bdi>${}</bdi>", amount.known)
+    told = format_html("<bdi>{}</bdi>", words.dollars(amount.known))
     return format_html("{} {}", gettext("at least"), told) if amount.is_partial else told
 
 

@@ -14,7 +14,7 @@ from billing.budgets import Standing
 from billing.forecast import Amount
 from billing.models import Budget
 from console.budgets.money import bar, said
-from console.widgets import cells
+from console.widgets import cells, words
 from console.widgets.badges import BAD, OFF, OK, WARN, Look, badge
 from console.widgets.tables import LONG, NUMBER, ActionsColumn, ConsoleTable
 
@@ -50,7 +50,7 @@ class BudgetTable(ConsoleTable):
         return format_html("<b><bdi>{}</bdi></b>", scope_of(value))
 
     def render_amount(self, value: Decimal) -> SafeString:
-        return format_html("<bdi>${}</bdi>", value)
+        return words.money(value)
 
     def render_spent(self, value: Amount) -> SafeString:
         return said(value)

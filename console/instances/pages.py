@@ -20,6 +20,7 @@ from backups.engines import engine_of
 from backups.models import BackupSet, Copy, CopyPolicy, CopyState, Drill, Instance
 from backups.protection import Protection
 from console.instances import level2, refused, servers, streams, taking
+from console.instances.no_copy import why_no_copy
 from console.instances.tables import CopyTable, DrillTable
 from console.instances.window import Window
 from console.widgets import lag_words, proven, words
@@ -97,6 +98,11 @@ class CopiesOfInstance(OfInstance):
     def copies(self) -> list[Copy]:
         return self.page.rows
 
+    def context(self) -> dict[str, Any]:
+        state, may_operate = self.standing["protection"].state, self.standing["may_operate"]
+        self.table.empty_text = why_no_copy(self.instance, state, may_set=may_operate)
+        return super().context()
+
 
 class SetsOfInstance(OfInstance):
     """The default backups at the source, each beside its copies."""
@@ -153,6 +159,7 @@ def standing_of(request: HttpRequest, instance: Instance) -> dict[str, Any]:
         "state": _state(found, at),
         "policy": policy,
         "undo_until": retention.erased_at(policy.shortened_at) if policy and policy.shortened_at else None,
+        "has_expired_by_it": has_expired_by_shortening(instance, policy),
         "reasons": eligibility.reasons(instance),
         "can_take": default_backups.can_take(instance),
         "why_not_restored": why_engine_not_restored(instance),
@@ -168,6 +175,14 @@ def standing_of(request: HttpRequest, instance: Instance) -> dict[str, Any]:
         "stream": streams.told(instance, at),
         "proven": proven.proof_of(instance, at),
     }
+
+
+def has_expired_by_shortening(instance: Instance, policy: CopyPolicy | None) -> bool:
+    """Whether a file that the shortening let expire is still there to be brought back."""
+    if policy is None or policy.shortened_at is None or policy.former_retention_days is None:
+        return False
+    expired = Copy.objects.cross_region().filter(set__instance=instance, state=CopyState.EXPIRED)
+    return expired.filter(expired_at__gte=policy.shortened_at).exists()
 
 
 def _state(found: Protection, at: datetime) -> SafeString:

@@ -19,7 +19,7 @@ from console.widgets.progress import why_kept
 from console.widgets.proofs import compared_with
 from console.widgets.protected import protection_badge
 from console.widgets.restorable import why_engine_not_restored
-from console.widgets.tables import LONG, NUMBER, ActionsColumn, ConsoleTable
+from console.widgets.tables import LONG, NUMBER, STACKED, ActionsColumn, ConsoleTable
 
 
 class InstanceTable(ConsoleTable):
@@ -82,7 +82,7 @@ class CopyTable(ConsoleTable):
     state = tables.Column(verbose_name=_("Status / Backup Region"), attrs=LONG)
     proof = tables.Column(verbose_name=_("Compared with"), accessor="pk", attrs=LONG)
     dates = tables.Column(verbose_name=_("Copied at / Expires"), accessor="pk")
-    actions = ActionsColumn()
+    actions = ActionsColumn(attrs=STACKED)
 
     class Meta(ConsoleTable.Meta):
         empty_text = _("No copy yet. The next default backup that finishes is copied by itself.")

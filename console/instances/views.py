@@ -13,7 +13,7 @@ from django.utils.translation import gettext
 from django.views import View
 from django.views.decorators.http import require_POST
 
-from backups import access, default_backups, fleet, policies, snapshots
+from backups import access, default_backups, discovery, fleet, policies, snapshots
 from backups.engines import ENGINES, engine_of
 from backups.engines.facts import ServerFacts
 from backups.models import Instance, Role
@@ -60,7 +60,9 @@ class Add(View):
             put_beside(form, [refusal])
             return self._show(request, form)
         sentence = gettext("%(name)s was added.") % {"name": instance.name}
-        return leave(request, sentence, to=reverse("instances:page", args=[instance.code]))
+        return leave(
+            request, " ".join([sentence, *_nothing_under(instance)]), to=reverse("instances:page", args=[instance.code])
+        )
 
     def _show(self, request: HttpRequest, form: InstanceForm) -> HttpResponse:
         if not form.fields["group"].queryset.exists():
@@ -68,17 +70,25 @@ class Add(View):
         return render(request, "instances/add.html", {"form": form})
 
 
+def _nothing_under(instance: Instance) -> list[str]:
+    """Say where no file lies yet: it may still come, or the prefix is misspelt."""
+    words = gettext("Nothing lies under %(prefix)s in its source store yet; is it spelt so?")
+    return [words % {"prefix": prefix} for prefix in discovery.without_objects(instance)]
+
+
 @require_POST
 def test_connection(request: HttpRequest) -> HttpResponse:
     """Try the connection a form describes; nothing is kept."""
     form = InstanceForm(request.user, request.POST)
-    found, refusal = None, None
+    found, refusal, empty = None, None, []
     if form.is_valid():
         try:
-            found = fleet.probe(form.save(commit=False), form.cleaned_data["password"])
+            instance = form.save(commit=False)
+            found = fleet.probe(instance, form.cleaned_data["password"])
+            empty = _nothing_under(instance)
         except Refusal as said:
             refusal = said
-    shown = {"found": found, "refusal": refusal, "form": form, "script": _login_script(form, found)}
+    shown = {"found": found, "refusal": refusal, "form": form, "script": _login_script(form, found), "empty": empty}
     return render(request, "instances/_test.html", shown)
 
 
@@ -137,7 +147,7 @@ class Release(View):
             policies.release(instance, acting(request))
         except Refusal as refusal:
             return done(request, str(refusal), back=_page_of(code), tone="bad")
-        return done(request, gettext("%(name)s was released.") % {"name": instance.name}, back=_page_of(code))
+        return leave(request, gettext("%(name)s was released.") % {"name": instance.name}, to=_page_of(code))
 
 
 def _page_of(code: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from django.db.models import F, QuerySet
@@ -17,7 +17,6 @@ from regions.models import Region, Store
 DEFAULT = "default"
 SETS_SHOWN = 15
 STRETCHES_SHOWN = 8
-SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -125,11 +124,10 @@ def stretches_of(instance: Instance, place: Place, database: str) -> list[Stretc
     """Return the stretches of time of which every second can be had, newest first."""
     spans, gaps = _at_store(instance, place.store, database) if place.store else _at_source(instance, database)
     newest_first = sorted(spans, key=lambda span: (span.ended_at, span.began_at), reverse=True)
-    whole = [span for span in newest_first if _first_second(span) <= _last_second(span)]
-    newer = [None, *whole]
+    newer = [None, *newest_first]
     return [
-        Stretch(_first_second(one), _last_second(one), _between(one, after, gaps))
-        for one, after in zip(whole, newer, strict=False)
+        Stretch(_second(one.began_at), _second(one.ended_at), _between(one, after, gaps))
+        for one, after in zip(newest_first, newer, strict=False)
     ]
 
 
@@ -168,14 +166,12 @@ def _newest_copied(instance: Instance, store: Store, database: str) -> datetime 
     return copies.order_by("-set__finished_at").values_list("set__finished_at", flat=True).first()
 
 
-def _first_second(interval: Span) -> datetime:
-    """Return the first whole second inside."""
-    floor = interval.began_at.replace(microsecond=0)
-    return floor if floor == interval.began_at else floor + SECOND
+def _second(moment: datetime) -> datetime:
+    """Return the second that tells a moment, here as on every page: it is never shown later than it is.
 
-
-def _last_second(interval: Span) -> datetime:
-    return interval.ended_at.replace(microsecond=0)
+    Where a stretch begins within it, asking for it means that beginning (`restoring.meant_by`).
+    """
+    return moment.replace(microsecond=0)
 
 
 def _between(interval: Span, newer: Span | None, gaps: list[Span]) -> str:

@@ -40,8 +40,7 @@ class LandingChoice:
         chosen = next((one for one in self.servers if one.code == asked), None)
         if chosen or (asked and self.is_order):
             return chosen
-        usual = sorted(self.servers, key=lambda one: bool(one.error))
-        return usual[0] if usual else None
+        return restoring.usual_server(self.servers)
 
     @property
     def name(self) -> str:

@@ -18,12 +18,13 @@ from django.views.decorators.http import require_POST
 
 from backups import access, restoring
 from backups.models import Instance, Role
-from backups.restoring import Preview
+from backups.restoring import Preview, Prospect
 from console.restores.forms import IN_A_FIELD, MOMENT, NEWEST, UtcMoment
 from console.restores.once import is_first, new_token
-from console.restores.plan import bytes_read, several_in_words
+from console.restores.plan import bytes_read, prospect_in_words
 from console.widgets import words
 from console.widgets.acting import acting
+from console.widgets.addresses import restoring as restoring_at
 from console.widgets.addresses import row_numbers
 from console.widgets.dialogs import announce, done, render_dialog
 from console.widgets.instance_lists import chosen
@@ -58,32 +59,52 @@ class MomentForm(forms.Form):
         return self.cleaned_data["until"] if self.cleaned_data["by"] == MOMENT else None
 
 
+@dataclass(frozen=True)
+class Line:
+    """What would come of one instance, and where it is looked at alone."""
+
+    found: Prospect
+    sentence: str
+    address: str
+
+    @property
+    def previews(self) -> list[Preview]:
+        return [piece.preview for piece in self.found.pieces] if self.found.is_possible else []
+
+
 @dataclass
 class Effects:
     """What OK would do: a sentence or the refusals for each instance, and what it is together."""
 
-    lines: list[tuple[Instance, Preview, str]] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
 
     @property
     def possible(self) -> int:
-        return sum(not preview.refusals for _, preview, _ in self.lines)
-
-    @property
-    def bytes_needed(self) -> int:
-        return sum(preview.bytes_needed for _, preview, _ in self.lines if not preview.refusals)
+        return sum(line.found.is_possible for line in self.lines)
 
     @property
     def bytes_read(self) -> int:
-        return sum(bytes_read(preview) for _, preview, _ in self.lines if not preview.refusals)
+        return sum(bytes_read(preview) for line in self.lines for preview in line.previews)
 
     @property
     def why_too_much(self) -> str:
-        """Each alone has room enough; all together may not."""
-        free = [preview.bytes_free for _, preview, _ in self.lines if preview.bytes_free is not None]
-        if not free or self.bytes_needed <= min(free):
-            return ""
-        known = {"needed": words.in_words(self.bytes_needed), "free": words.in_words(min(free))}
-        return gettext("Together they need %(needed)s, and %(free)s are free: the last of them may fail.") % known
+        """Each alone has room enough; all together that go to one place may not."""
+        for needed, free in self._by_place().values():
+            if free is not None and needed > free:
+                known = {"needed": words.in_words(needed), "free": words.in_words(free)}
+                return (
+                    gettext("Together they need %(needed)s, and %(free)s are free: the last of them may fail.") % known
+                )
+        return ""
+
+    def _by_place(self) -> dict[tuple[str, int | None], tuple[int, int | None]]:
+        """Return the bytes needed and free of each landing server, and of each region's machine."""
+        found: dict[tuple[str, int | None], tuple[int, int | None]] = {}
+        for preview in (one for line in self.lines for one in line.previews):
+            place = preview.region.pk, preview.landing and preview.landing.pk
+            needed = found[place][0] if place in found else 0
+            found[place] = needed + preview.bytes_needed, preview.bytes_free
+        return found
 
 
 class Many(View):
@@ -129,16 +150,18 @@ def _show(request: HttpRequest, instances: list[Instance], form: MomentForm) -> 
 def _effects(instances: list[Instance], form: MomentForm) -> Effects | None:
     if not form.is_valid():
         return None
-    effects = Effects()
-    for instance in instances:
-        found = restoring.checks(instance, until=form.moment)
-        effects.lines.append((instance, found, several_in_words(found)))
-    return effects
+    found = restoring.prospects(instances, until=form.moment)
+    return Effects([Line(one, prospect_in_words(one), _alone(one, form.moment)) for one in found])
+
+
+def _alone(found: Prospect, until: datetime | None) -> str:
+    return restoring_at(found.instance.code, until=until, store=found.store.pk if found.store else None)
 
 
 def _tell(request: HttpRequest, outcomes: list[restoring.Outcome]) -> HttpResponse:
-    asked = [outcome for outcome in outcomes if outcome.restore]
-    shown = {"outcomes": outcomes, "asked": len(asked), "refused": len(outcomes) - len(asked)}
+    asked = [restore for outcome in outcomes for restore in outcome.restores]
+    refused = sum(not outcome.saved for outcome in outcomes)
+    shown = {"outcomes": outcomes, "asked": len(asked), "refused": refused}
     response = render_dialog(request, OUTCOMES, shown, back=reverse("restores:list"))
     return announce(response, gettext("Restores under way: %(n)s.") % {"n": len(asked)}) if asked else response
 

@@ -11,7 +11,7 @@ from itertools import groupby
 from django.utils.translation import gettext, ngettext
 
 from backups.models import BackupSet, Kind
-from backups.restoring import Preview
+from backups.restoring import Preview, Prospect
 from billing.amounts import traffic_amount
 from billing.models import ItemCode
 from billing.prices import price_of
@@ -205,5 +205,22 @@ def several_in_words(preview: Preview) -> str:
     known = {"moment": reached, "bytes": words.in_words(bytes_read(preview))}
     if preview.seconds_expected is None:
         return gettext("as of %(moment)s · %(bytes)s") % known
-    known["time"] = words.lasting(preview.seconds_expected)
-    return gettext("as of %(moment)s · %(bytes)s · about %(time)s") % known
+    known["time"] = words.expected(preview.seconds_expected)
+    return gettext("as of %(moment)s · %(bytes)s · %(time)s") % known
+
+
+def prospect_in_words(found: Prospect) -> str:
+    """Return in one line what would become of one instance of several, database by database where it has them."""
+    if not found.is_possible:
+        return ""
+    if found.landing is None:
+        return several_in_words(found.pieces[0].preview)
+    parts = [gettext("on %(server)s") % {"server": found.landing.name}]
+    for piece in found.pieces:
+        known = {"database": piece.database, "name": piece.name, "how": several_in_words(piece.preview)}
+        parts.append(gettext("%(database)s as %(name)s, %(how)s") % known)
+    if found.missing:
+        parts.append(
+            gettext("without %(databases)s: no copy of it reaches there") % {"databases": ", ".join(found.missing)}
+        )
+    return "; ".join(parts)

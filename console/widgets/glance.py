@@ -1,4 +1,4 @@
-"""Protection at a glance: how many are protected, where copies go, who is furthest behind, what storage costs."""
+"""Protection at a glance: how many are protected, where copies go, whose backup waits longest, what storage costs."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Glance:
         return sorted(troubled, key=lambda found: (WORST[found.state], -found.behind_seconds, found.instance.name))
 
     @cached_property
-    def furthest_behind(self) -> Protection | None:
+    def waits_longest(self) -> Protection | None:
         behind = [found for found in self.protections if found.behind_seconds]
         return max(behind, key=lambda found: found.behind_seconds, default=None)
 

@@ -42,6 +42,12 @@ def consequence(found: Protection, at: datetime) -> str | SafeString:
         return gettext("a backup waits since %(length)s") % {"length": words.lasting(found.behind_seconds)}
     if found.state == "partial":
         return gettext("no recent copy of %(names)s") % {"names": ", ".join(found.unprotected[:3])}
+    if found.state == "released" and found.last_expiry is None:
+        return format_html(
+            gettext("Released %(day)s · no copy of it is left").replace("%(day)s", "{}"), _released(found)
+        )
+    if found.state == "disabled" and found.last_expiry is None:
+        return gettext("no new copies · no copy of it is left")
     if found.state == "released":
         return _until(gettext("Released %(day)s · kept until %(until)s"), found)
     if found.state == "disabled":
@@ -64,6 +70,10 @@ def _age_of_newest(found: Protection, at: datetime) -> str:
 def _until(sentence: str, found: Protection) -> SafeString:
     return format_html(
         sentence.replace("%(day)s", "{0}").replace("%(until)s", "{1}"),
-        words.day(found.instance.released_at),
+        _released(found),
         words.day(found.last_expiry),
     )
+
+
+def _released(found: Protection) -> SafeString | str:
+    return words.day(found.instance.released_at)

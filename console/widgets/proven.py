@@ -23,6 +23,11 @@ from console.widgets.states import DRILL, UNKNOWN
 Row = TypeVar("Row", Event, Alert, Copy)
 
 STAGES: dict[str, str | Promise] = {
+    "download": _("Bringing the files to the share"),
+    "full": _("Restoring the full backup"),
+    "differential": _("Restoring the differential backup"),
+    "log": _("Restoring the logs"),
+    "recover": _("Bringing the database online"),
     "unpack": _("Unpacking"),
     "prepare": _("Preparing"),
     "replay": _("Replaying logs"),
@@ -45,12 +50,18 @@ def tell(instances: list[Instance]) -> list[Instance]:
 
 
 def tell_named(rows: list[Row], now: datetime) -> list[Row]:
-    """Give each row that names an instance its `proven` sentence, "" where it names none; one query."""
+    """Give each row that names an instance its `proven` sentence; one query.
+
+    It is "" where a row names none, and where the sentence stands beside an earlier row already.
+    """
     named = [one for one in (_named(row) for row in rows) if one]
     found = last_proven(named)
+    said = set()
     for row in rows:
         instance = _named(row)
-        row.proven = proven(found.get(instance.pk), now) if instance else ""
+        is_news = instance is not None and instance.pk not in said
+        row.proven = proven(found.get(instance.pk), now) if is_news else ""
+        said.add(instance and instance.pk)
     return rows
 
 

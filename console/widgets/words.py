@@ -85,6 +85,13 @@ def lasting(length: timedelta | float | None) -> str:
     return " ".join(said)
 
 
+def expected(seconds: float) -> str:
+    """Return how long something is expected to take; of less than a second no more is said."""
+    if seconds < 1:
+        return gettext("under a second")
+    return gettext("about %(time)s") % {"time": lasting(seconds)}
+
+
 def measured(length: float | None) -> str:
     """Return a measured length of time; its seconds are told up to an hour, for that is what it was measured for."""
     if length is None:

@@ -229,14 +229,14 @@ def test_between_two_fulls_without_logs_nothing_can_be_had():
     assert refusal.remedy == "Choose 2026-03-01 00:00:10 UTC or earlier, or 2026-03-01 00:00:20 UTC or later."
 
 
-def test_a_moment_is_said_in_whole_seconds_that_can_be_had():
+def test_a_moment_is_said_in_whole_seconds_and_never_later_than_it_is():
     within = timedelta(microseconds=400_000)
     fulls = [data(n, 300, 310, second)._replace(until_time=at(second) + within) for n, second in ((1, 10), (2, 20))]
     refusal = log_chain.plan_for(at(15), fulls, [], SQL).refusal
     assert refusal.sentence == "No log has been copied that leads on from 2026-03-01 00:00:10 UTC."
-    assert refusal.remedy == "Choose 2026-03-01 00:00:10 UTC or earlier, or 2026-03-01 00:00:21 UTC or later."
+    assert refusal.remedy == "Choose 2026-03-01 00:00:10 UTC or earlier, or 2026-03-01 00:00:20 UTC or later."
     early = log_chain.plan_for(at(5), fulls, [], SQL).refusal
-    assert early.sentence == "The first moment that can be restored is 2026-03-01 00:00:11 UTC."
+    assert early.sentence == "The first moment that can be restored is 2026-03-01 00:00:10 UTC."
 
 
 def test_nothing_copied_is_said():

@@ -13,6 +13,7 @@ from backups import retention
 from backups.models import Copy, StorageSpan
 from billing import audit
 from billing.models import ItemCode
+from regions import clock
 from tests.backups.world import TARGET, World, make
 from tests.billing.facts import GB, backup_of, copy_of, instance_in, policy_of, reprice
 
@@ -32,9 +33,18 @@ def copied() -> Copy:
 
 
 def test_a_month_without_lines_is_a_heading_and_its_sum() -> None:
-    *rows, last = said("2026-01").splitlines()
-    assert last.startswith("2026-01 (open, so far): 0.00 USD")
+    *rows, last = said().splitlines()
+    assert last.startswith(f"{clock.now():%Y-%m} (open, so far): 0.00 USD")
     assert rows[0].split() == ["item_code", "instance", "source", "destination", "quantity", "unit", "price", "amount"]
+
+
+def test_a_month_before_the_first_bill_is_not_said_to_be_open(copied: Copy) -> None:
+    assert said("1999-01").splitlines()[-1].startswith("1999-01 (before the first bill): 0.00 USD")
+
+
+def test_what_is_no_month_is_refused_with_how_one_is_written() -> None:
+    with pytest.raises(CommandError, match="2026-13 is no month. Write YYYY-MM, such as 2026-10."):
+        said("2026-13")
 
 
 def test_json_and_csv_say_the_same_and_no_cell_is_a_formula(copied: Copy) -> None:

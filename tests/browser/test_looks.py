@@ -6,6 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db.models import Value
+from django.db.models.functions import Concat
 from django.urls import reverse
 from playwright.sync_api import Page, expect
 
@@ -17,6 +19,9 @@ from tests.console.fleet import Fleet
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
+BEYOND_ITS_EDGE = """all => all.map(wrap => [...wrap.querySelectorAll('td.act .btn')]
+    .map(one => Math.round(one.getBoundingClientRect().right - wrap.getBoundingClientRect().right))
+    .filter(beyond => beyond > 0).length)"""
 LISTS = (
     "instances:list",
     "stores:list",
@@ -72,6 +77,28 @@ def test_no_table_is_clipped_on_a_desk(live_server: Any, desk: Page, fleet: Flee
         wide = desk.locator(".table-wrap").evaluate_all("all => all.map(one => one.scrollWidth - one.clientWidth)")
         assert wide, address
         assert max(wide) <= 0, (address, wide)
+
+
+@pytest.mark.parametrize("width", [1440, 1280, 1000])
+def test_the_buttons_of_a_row_are_never_cut_off(live_server: Any, desk: Page, fleet: Fleet, width: int) -> None:
+    """However much a row says: what is wider than its card scrolls beneath the buttons."""
+    fleet.everything()
+    long = "page checksums, walked, and digests"
+    Copy.objects.update(reference="taken", kept_for="last_good", verification=long)
+    Instance.objects.filter(name__in=("crm-core", "fleet-telemetry")).update(
+        name=Concat("name", Value("-of-the-payments-department"))
+    )
+    desk.set_viewport_size({"width": width, "height": 900})
+    code = Instance.objects.get(name__startswith="crm-core").code
+    addresses = [reverse(name) for name in LISTS] + ["/stores/landing/"]
+    addresses += [reverse(name, args=[code]) for name in ("instances:page", "instances:default")]
+    seen = 0
+    for address in addresses:
+        desk.goto(live_server.url + address)
+        cut = desk.locator(".table-wrap").evaluate_all(BEYOND_ITS_EDGE)
+        assert not any(cut), (address, cut)
+        seen += desk.locator("td.act .btn").count()
+    assert seen > 10
 
 
 def test_the_other_dialogs_can_be_read_by_everyone(

@@ -202,7 +202,9 @@ def test_releasing_says_what_stays_and_is_done_once(desk: Client, fleet: Fleet) 
     instance = fleet.protected("orders", days=30)
     address = f"/instances/{instance.code}/release/"
     assert "all copies stay their full 30 days" in words(desk.get(address, **HTMX))
-    assert desk.post(address, **HTMX).status_code == 204
+    led = desk.post(address, **HTMX).headers["HX-Redirect"]
     assert Instance.objects.get().released
+    shown = words(desk.get(led))
+    assert "orders was released." in shown and address not in shown, "the page is as it is now: no second Release"
     assert "already" in desk.post(address, **HTMX).headers["HX-Trigger"]
     assert "Released" in words(desk.get("/backups/instances/"))

@@ -236,3 +236,65 @@ def test_a_database_that_is_ready_says_where_it_is_and_is_removed(desk: Client, 
     LandingServer.objects.update(error="It does not answer.")
     assert "Its machine is gone" in words(desk.get(where))
     assert "Sales-restored" in words(desk.get(f"{LIST}{row.code}/"))
+
+
+# ---- many at once
+
+
+MANY = "/backups/restores/many/"
+
+
+def test_in_one_go_every_database_of_a_sql_server_comes_back_on_the_first_landing_server_that_works(
+    desk: Client, place: Place, orders: Instance
+) -> None:
+    """R-17.1: what a region that is gone held is ticked and restored, whatever its engine."""
+    place.register(name="a-silent-one")
+    LandingServer.objects.update(error="It does not answer.")
+    row = place.register()
+    bare = place.world.instance("bare", prefixes=["bare/"])
+    dialog = words(desk.get(MANY, {"pick": [orders.pk, bare.pk], "list": "recovery"}, **DIALOG))
+    assert "1 of 2 can be restored." in dialog
+    assert "Sales as Sales-restored, as of" in dialog and "Wages as Wages-restored, as of" in dialog
+    assert "none was chosen" in dialog and f"/backups/restores/new/?instance={bare.code}" in dialog
+    outcome = words(desk.post(MANY, {"pick": [orders.pk, bare.pk], "by": "newest"}))
+    assert "2 under way, 1 refused" in outcome
+    assert set(Restore.objects.values_list("database", "landed_as", "landing__name")) == {
+        ("Sales", "Sales-restored", row.name),
+        ("Wages", "Wages-restored", row.name),
+    }
+    again = words(desk.get(MANY, {"pick": orders.pk, "list": "recovery"}, **DIALOG))
+    assert "Sales as Sales-restored-2" in again
+
+
+def test_two_servers_with_databases_of_one_name_get_two_names(desk: Client, place: Place, orders: Instance) -> None:
+    place.register()
+    other = place.world.instance("other", prefixes=["other/"])
+    copied(place.world, other, chain("Sales"))
+    dialog = words(desk.get(MANY, {"pick": [orders.pk, other.pk], "list": "recovery"}, **DIALOG))
+    assert "Sales as Sales-restored," in dialog and "Sales as Sales-restored-2," in dialog
+    desk.post(MANY, {"pick": [orders.pk, other.pk], "by": "newest"})
+    assert set(Restore.objects.filter(database="Sales").values_list("instance__name", "landed_as")) == {
+        ("orders", "Sales-restored"),
+        ("other", "Sales-restored-2"),
+    }
+
+
+def test_a_sql_server_without_a_landing_server_is_left_out_with_the_way_on(
+    desk: Client, place: Place, orders: Instance
+) -> None:
+    place.register(region=place.world.region(SOURCE))
+    dialog = words(desk.get(MANY, {"pick": orders.pk, "list": "recovery"}, **DIALOG))
+    assert "0 of 1 can be restored." in dialog
+    assert "has no landing server that the resource group of orders may use" in dialog
+    assert f"/backups/restores/new/?instance={orders.code}&amp;place=" in dialog
+
+
+def test_a_landing_server_without_room_for_one_database_leaves_the_whole_instance_out(
+    desk: Client, place: Place, orders: Instance
+) -> None:
+    place.machine.free_bytes = 5
+    place.register()
+    dialog = words(desk.get(MANY, {"pick": orders.pk, "list": "recovery"}, **DIALOG))
+    assert "0 of 1 can be restored." in dialog and "5 are free" in dialog
+    assert "0 under way, 1 refused" in words(desk.post(MANY, {"pick": orders.pk, "by": "newest"}))
+    assert not Restore.objects.exists()

@@ -5,7 +5,7 @@ Everything is done by the engine's own programs: mariadb-backup, mariadb-binlog,
 
 from __future__ import annotations
 
-from backups.engines.mariadb.checking import ask, check, count_rows
+from backups.engines.mariadb.checking import ask, check, count_rows, why_not_ask
 from backups.engines.mariadb.full import take_full
 from backups.engines.mariadb.receiving import forget_receiver, receive_logs, receiver_lag
 from backups.engines.mariadb.restoring import restore
@@ -27,4 +27,5 @@ __all__ = [
     "startable_versions",
     "take_full",
     "take_over",
+    "why_not_ask",
 ]

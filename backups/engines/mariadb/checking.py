@@ -18,12 +18,16 @@ from backups.engines.mariadb.connecting import ask as answers
 from backups.engines.mariadb.door import Door
 from backups.engines.mariadb.server import SYSTEM_DATABASES
 from backups.engines.mariadb.tools import series_of, server_tools
+from backups.engines.questions import why_not_read
 from regions.refusals import Refusal
 
 LOOK_SECONDS = 0.2
 MOST_FINDINGS = 50
 ASK_SECONDS = 300
 NOTHING, NULL = "no row", "NULL"
+QUOTED = re.compile(r"""'(?:[^'\\]|''|\\.)*'|"(?:[^"\\]|""|\\.)*"|`(?:[^`]|``)*`|--\s[^\n]*|#[^\n]*|/\*.*?\*/""", re.S)
+BEGINS = "SELECT|WITH|VALUES|SHOW|DESCRIBE|DESC|EXPLAIN"
+WRITES = r"INTO|DELETE\s+FROM|UPDATE\s+\S+\s+SET"
 BAD = re.compile(r"^(error|warning|status)\s*:", re.IGNORECASE)
 
 TABLES = f"""
@@ -56,6 +60,11 @@ def count_rows(server: RunningServer, *, stop: Callable[[], bool] | None = None)
 
 def _quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
+
+
+def why_not_ask(question: str) -> Refusal | None:
+    """Return why the server could never answer it; that nothing is written is what the session sees to."""
+    return why_not_read(question, quoted=QUOTED, begins=BEGINS, writes=WRITES)
 
 
 def ask(server: RunningServer, database: str, question: str) -> str:

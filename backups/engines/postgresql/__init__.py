@@ -5,7 +5,7 @@ Everything is done by the engine's own programs: pg_basebackup, pg_receivewal, p
 
 from __future__ import annotations
 
-from backups.engines.postgresql.checking import ask, check, count_rows
+from backups.engines.postgresql.checking import ask, check, count_rows, why_not_ask
 from backups.engines.postgresql.full import take_full
 from backups.engines.postgresql.incremental import take_incremental
 from backups.engines.postgresql.receiving import receive_logs
@@ -30,4 +30,5 @@ __all__ = [
     "take_full",
     "take_incremental",
     "take_over",
+    "why_not_ask",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
@@ -16,12 +17,18 @@ from backups.engines.confinement import tied
 from backups.engines.facts import CheckResult, RunningServer, Stopped
 from backups.engines.postgresql.connecting import connect, password_file, tool_environment
 from backups.engines.postgresql.tools import server_tools
+from backups.engines.questions import why_not_read
 from regions.refusals import Refusal
 
 LOOK_SECONDS = 0.2
 MOST_FINDINGS = 50
 ASK_SECONDS = 300
 NOTHING, NULL = "no row", "NULL"
+QUOTED = re.compile(
+    r"""\bE'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(\w*)\$.*?\$\1\$|--[^\n]*|/\*.*?\*/""", re.S | re.I
+)
+BEGINS = "SELECT|WITH|VALUES|TABLE|SHOW"
+WRITES = r"INTO|DELETE\s+FROM|UPDATE\s+\S+\s+SET"
 
 DATABASES = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1"
 TABLES = """
@@ -72,6 +79,11 @@ def _take_names_as_they_are(session: psycopg.Connection[Any]) -> None:
 
 def _shown(name: str | bytes) -> str:
     return name if isinstance(name, str) else name.decode(errors="backslashreplace")
+
+
+def why_not_ask(question: str) -> Refusal | None:
+    """Return why the server could never answer it; that nothing is written is what the session sees to."""
+    return why_not_read(question, quoted=QUOTED, begins=BEGINS, writes=WRITES)
 
 
 def ask(server: RunningServer, database: str, question: str) -> str:

@@ -17,6 +17,7 @@ __all__ = ["Verifier", "breakers", "differences", "inspect", "told_by_history"]
 _ASKING = {
     "ask": "checking.ask",
     "check": "checking.check",
+    "why_not_ask": "questions.why_not_ask",
     "count_rows": "checking.count_rows",
     "drop_database": "dropping.drop_database",
     "find_written": "to_url.find_written",

@@ -5,7 +5,6 @@ The database meant is the one that the server's connection names.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime, time
@@ -13,6 +12,7 @@ from typing import Any
 
 from backups.engines.facts import CheckResult, RunningServer, Stopped
 from backups.engines.sqlserver.connecting import Session, quoted_name, session
+from backups.engines.sqlserver.questions import why_not_ask
 from backups.engines.sqlserver.refusals import Said, refusal_from
 from backups.engines.sqlserver.watching import carry_out
 from regions.refusals import Refusal
@@ -23,7 +23,6 @@ COUNT_SECONDS = 6 * 3600
 FINDINGS = (range(2500, 2600), range(5228, 5280), range(8900, 9000))
 ASKER = "farshore_asks"
 NOTHING, NULL = "no row", "NULL"
-QUOTED = re.compile(r"""'(?:[^']|'')*'|\[(?:[^\]]|\]\])*\]|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/""", re.S)
 TABLES = """
 SELECT s.name AS schema_name, t.name AS table_name
 FROM sys.tables AS t JOIN sys.schemas AS s ON s.schema_id = t.schema_id
@@ -89,19 +88,6 @@ def _confine(opened: Session) -> None:
     opened.hear(f"CREATE USER {ASKER} WITHOUT LOGIN")  # it may be there already; else the next says so
     opened.run(f"ALTER ROLE db_datareader ADD MEMBER {ASKER}")
     opened.run(f"EXECUTE AS USER = '{ASKER}'")
-
-
-def why_not_ask(question: str) -> Refusal | None:
-    """One statement that reads: nothing else is asked of a server that others use too."""
-    plain = re.sub(
-        r"'(?:[^']|'')*'|\[(?:[^\]]|\]\])*\]|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", " ", question, flags=re.S
-    )
-    words = plain.strip().rstrip("; \n").upper()
-    if not re.match(r"(SELECT|WITH)\b", words) or ";" in words:
-        return Refusal("NoRows", "The question is not one SELECT.", "Ask with one SELECT.", "sql")
-    if named := re.search(r"\b(INSERT|UPDATE|DELETE|MERGE|INTO|EXEC|EXECUTE|DROP|ALTER|CREATE|TRUNCATE|KILL)\b", words):
-        return Refusal("NoRows", f"The question has {named[0]} in it.", "Ask with one SELECT.", "sql")
-    return None
 
 
 def in_text(value: Any) -> str:

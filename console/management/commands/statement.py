@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from billing import bills
 from billing.statements import Statement, statement
 from console.management.answers import asked
 from console.widgets.statement_files import FORMS, HEADING, cells_of
@@ -39,8 +40,11 @@ class Command(BaseCommand):
 
 
 def _month(said: str) -> datetime:
-    """Return the month's first moment; argparse turns a ValueError into a refusal."""
-    return datetime.strptime(said, "%Y-%m").replace(tzinfo=UTC)
+    """Return the month's first moment; argparse refuses in these words."""
+    try:
+        return datetime.strptime(said, "%Y-%m").replace(tzinfo=UTC)
+    except ValueError:
+        raise ArgumentTypeError(f"{said} is no month. Write YYYY-MM, such as 2026-10.") from None
 
 
 def _table(found: Statement) -> Iterator[str]:
@@ -49,6 +53,12 @@ def _table(found: Statement) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
     for row in (heading, *rows):
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-    state = f"closed at {found.closed_at:%Y-%m-%d %H:%M} UTC" if found.closed_at else "open, so far"
     without = f", {found.unpriced} lines without a price" if found.unpriced else ""
-    yield f"{found.begin:%Y-%m} ({state}): {found.amount} USD{without}"
+    yield f"{found.begin:%Y-%m} ({_state(found)}): {found.amount} USD{without}"
+
+
+def _state(found: Statement) -> str:
+    if found.closed_at:
+        return f"closed at {found.closed_at:%Y-%m-%d %H:%M} UTC"
+    is_billed = any(month.begin == found.begin for month in bills.months(found.at))
+    return "open, so far" if is_billed else "before the first bill"

@@ -7,16 +7,16 @@ one's code stands for all: `DescribeDBInstanceAttribute` of it says how far the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
-from backups import landing_servers, restoring, windows
+from backups import restoring
 from backups.events import By
 from backups.models import Instance, LandingServer, Restore
 from backups.restoring import Wanted
 from console.openapi import faults
 from console.openapi.faults import Fault
-from regions.models import Region, Store
+from regions.models import Region
+from regions.refusals import Refusal
 
 Wish = dict[str, Any]
 LATEST_FIRST = (  # of several restores that were asked for together, what is said of all
@@ -38,31 +38,10 @@ def server_for(instance: Instance, region: Region, named: str) -> LandingServer 
     """
     if not restoring.needs_landing(instance):
         return None
-    there = list(landing_servers.usable_for(instance).filter(region=region).order_by("name", "pk"))
-    if not there:
-        said = f"{region} has no landing server that the resource group of {instance.name} may use."
-        remedy = "Have one registered and granted, on the page Landing servers."
-        raise Fault("IncorrectDBInstanceEngine", 403, said, remedy)
-    chosen = next((one for one in there if named and named in (one.code, one.name)), None)
-    return chosen or min(there, key=lambda one: bool(one.error))
-
-
-def databases_until(instance: Instance, store: Store, until: datetime) -> list[str]:
-    """Return the databases that are to be brought back to a moment.
-
-    One that was not there yet, or not there any more, is left out. One that is there today and cannot be had as of
-    then stays in: the restore is refused with its reason, instead of coming back with a database missing.
-    """
-    names = windows.databases_at(instance, store)
-    return [name for name in names if _is_wanted(instance, store, name, until)] or names
-
-
-def _is_wanted(instance: Instance, store: Store, name: str, until: datetime) -> bool:
-    stretches = windows.chain_of(instance, store, name).window()
-    if any(one.start <= until <= one.end for one in stretches):
-        return True
-    had_begun = any(one.start <= until for one in stretches)
-    return had_begun and instance.databases.present().filter(name=name).exists()
+    try:
+        return restoring.landing_server_for(instance, region, named)
+    except Refusal as refusal:
+        raise Fault("IncorrectDBInstanceEngine", 403, refusal.sentence, refusal.remedy) from None
 
 
 def checks(instance: Instance, wish: Wish) -> None:

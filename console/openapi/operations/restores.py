@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
@@ -25,7 +25,6 @@ from regions.models import Region, Store
 SET, TIME = "set", "time"
 CHECKED = {"0": SET, "1": TIME}
 CREATED = {"BackupSet": SET, "BackupTime": TIME, **CHECKED}
-SECOND = timedelta(seconds=1)
 BAD_TYPE = "InvalidRestoreType.Format"
 
 
@@ -90,7 +89,7 @@ def _wish(caller: Caller, asked: Asked, how: str | None) -> tuple[Instance, dict
 
 def _databases(instance: Instance, wish: dict[str, Any]) -> dict[str, Any]:
     """A set is of one database; to a moment comes back whatever was there."""
-    return {} if "copy" in wish else {"databases": landing.databases_until(instance, wish["store"], wish["until"])}
+    return {} if "copy" in wish else {"databases": restoring.databases_until(instance, wish["store"], wish["until"])}
 
 
 def _by_set(caller: Caller, asked: Asked, region: Region) -> tuple[Instance, dict[str, Any]]:
@@ -122,9 +121,7 @@ def _by_time(caller: Caller, asked: Asked, region: Region) -> tuple[Instance, di
 def _within(said: datetime, instance: Instance, store: Store) -> datetime:
     """Return the moment meant by a time to the second: what begins within that second is told by its second."""
     found = [one for name in windows.databases_at(instance, store) for one in _window(instance, store, name)]
-    if any(one.start <= said <= one.end for one in found):
-        return said
-    return min((one.start for one in found if said < one.start < said + SECOND), default=said)
+    return restoring.meant_by(said, found)
 
 
 def _window(instance: Instance, store: Store, database: str) -> list[Interval]:

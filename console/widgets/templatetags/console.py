@@ -71,6 +71,11 @@ def lasting(length: timedelta | float | None) -> str:
 
 
 @register.filter
+def expected(seconds: float) -> str:
+    return words.expected(seconds)
+
+
+@register.filter
 def measured(length: float | None) -> str:
     return words.measured(length)
 

@@ -10,6 +10,7 @@ from django.core.exceptions import NON_FIELD_ERRORS
 from django.utils.translation import get_language, gettext
 from django.utils.translation import gettext_lazy as _
 
+from backups import agreements
 from backups.engines import engine_of
 from backups.models import Arrival, Instance
 from backups.policies import (
@@ -111,7 +112,7 @@ class SettingsForm(forms.Form):
         self.instances = list(instances)
         self.latest = latest_policies(self.instances)
         self.own = {one.pk: settings_under(self.latest.get(one.pk)) for one in self.instances}
-        self.has_conflict = False
+        self.has_conflict, self.language = False, get_language() or "en"
         self.left_out = row_number((data or {}).get("left_out", "")) or 0  # how many were ticked beyond what OK takes
         super().__init__(data, initial=self._common(), label_suffix="")
         self.open = self._differing()
@@ -206,7 +207,16 @@ class SettingsForm(forms.Form):
             self.add_error("destination", gettext("Choose the backup region."))
         if self._asks_for_logs_alone():
             self.add_error("logs_enabled", gettext("Log backup can be on only while the status is Enable."))
+        if said.get("agreed"):
+            self._read_agreement()
         return said
+
+    def _read_agreement(self) -> None:
+        """What is accepted is the very text that the dialog showed (R-13.2)."""
+        try:
+            self.language = agreements.text_read(self.data.get("text_read", ""), self.language).language
+        except Refusal as refusal:
+            self.add_error("agreed", str(refusal))
 
     def _asks_for_logs_alone(self) -> bool:
         """Say whether logs would be turned on without data; where they are on, they are turned off with it (R-8.1)."""
@@ -253,7 +263,7 @@ class SettingsForm(forms.Form):
             destination=self._destination_of(instance),
             logs_enabled=self._copies_logs_of(instance),
             agreed=self._said("agreed"),
-            language=get_language() or "en",
+            language=self.language,
         )
 
     def changes(self) -> list[tuple[Instance, Settings]]:

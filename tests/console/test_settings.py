@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from backups import policies
+from backups import agreements, policies
 from backups.events import By
 from backups.models import Acceptance, Copy, CopyPolicy, Instance, ResourceGroup
 from backups.policies import Settings
@@ -76,6 +76,24 @@ def test_a_dialog_that_is_a_page_is_titled_as_it_is_headed(desk: Client, fleet: 
         page = words(desk.get(address))
         assert f"<title>{heading} · Farshore</title>" in page
         assert f">{heading}</h1>" in page
+
+
+def test_what_is_accepted_is_the_very_text_that_was_shown(desk: Client, fleet: Fleet) -> None:
+    """R-13.2: another language was chosen, or another version published, since the dialog was opened."""
+    near, far, by = fleet.instance("near"), fleet.instance("far"), By(fleet.root())
+    english = agreements.current_text("en")
+    agreements.publish("合规协议。", by, language="zh-hans", version=english.version)
+    shown = words(desk.post(PREVIEW, said(near, agreed=None), **HTMX))
+    assert f'name="text_read" value="{english.sha256}"' in shown
+    desk.cookies["farshore_language"] = "zh-hans"
+    assert desk.post(DIALOG, said(near, text_read=english.sha256), **HTMX).status_code == 204
+    given = Acceptance.objects.get()
+    assert (given.language, given.text_sha256) == ("en", english.sha256)
+    desk.cookies["farshore_language"] = "en"
+    agreements.publish("Another text.", by)
+    refused = words(desk.post(DIALOG, said(far, text_read=english.sha256), **HTMX))
+    assert "has changed since it was shown" in refused and "Another text." in refused
+    assert enabled(far) is None
 
 
 def test_the_agreement_is_never_ticked_beforehand_and_always_asked_for(desk: Client, fleet: Fleet) -> None:

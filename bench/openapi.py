@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Signed calls of every read operation, beside a bare Django view, through the same web server in the same run.
 
-    python bench/openapi.py [--calls 1000] [--instances 200] [--only DescribeBackups …] [--profile]
+    python bench/openapi.py [--calls 1000] [--instances 200] [--rows 40] [--only DescribeBackups …] [--profile]
 
 Makes a PostgreSQL of its own with so many instances, each with a cross-region policy and some copies, one of them with
-more than a page of everything that is listed; starts `manage.py web` with one process and sends signed calls over kept
-connections. The figure is calls per second of the web process's processor time (500 wanted), for a machine that others
+more than a page (30 rows) of everything that is listed; starts `manage.py web` with one process and sends signed calls
+over kept connections. The figure is calls per second of the web process's processor time (500 wanted), for a machine that others
 use has no honest wall clock. Two peers stand beside it: `/health`, which does nothing, behind all of Django's
 middleware, and a floor: a view there that reads a page of 30 copies with one statement and hands it out as JSON,
 unsigned, unchecked and uncounted. `--profile` says for each operation where the time goes, in a process of its own.
@@ -36,7 +36,6 @@ from catalogue import ROOT, catalogue
 
 AT_ONCE = 6
 COPIES = 3
-PAGES = 40  # rows of everything that is listed, where a page holds 30
 WANTED = 500
 SOURCE, TARGET = "cn-hangzhou", "cn-shanghai"
 FLOOR = "/floor"
@@ -50,12 +49,13 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--calls", type=int, default=1000)
     asked.add_argument("--instances", type=int, default=200)
+    asked.add_argument("--rows", type=int, default=40, help="fulls, logs, jobs and databases of the busiest instance")
     asked.add_argument("--only", nargs="*", default=[])
     asked.add_argument("--profile", action="store_true")
     given = asked.parse_args()
     os.environ.setdefault("FARSHORE_LOG_LEVEL", "ERROR")  # no broker runs here, and every bell would say so
     with catalogue({}):
-        key, wishes = fill(given.instances)
+        key, wishes = fill(given.instances, given.rows)
         wishes = {name: wish for name, wish in wishes.items() if not given.only or name in given.only}
         if given.profile:
             profile(key, wishes, given.calls)
@@ -94,7 +94,7 @@ def line(name: str, first: tuple[float, float], again: tuple[float, float]) -> f
 # ---- what is asked for
 
 
-def fill(instances: int) -> tuple[Key, Wishes]:
+def fill(instances: int, rows: int) -> tuple[Key, Wishes]:
     """Write down a fleet; return an access key, and what to ask each operation that changes nothing."""
     sys.path.insert(0, str(ROOT))
     from django.db import connection
@@ -107,21 +107,21 @@ def fill(instances: int) -> tuple[Key, Wishes]:
     for n in range(instances):
         fleet.protected(f"instance-{n:05}", TARGET, copies=COPIES)
     new = keys.create(fleet.user, Limits("bench"), keys.By(fleet.user))
-    wishes = wishes_for(fleet, busy(fleet))
+    wishes = wishes_for(fleet, busy(fleet, rows))
     connection.cursor().execute("ANALYZE")  # as a server does by itself within a minute
     return (new.key.key_id, new.secret), wishes
 
 
-def busy(fleet: Any) -> Any:
-    """Return an instance with more than a page of backups, logs, copies, jobs and databases; one is released too."""
+def busy(fleet: Any, rows: int) -> Any:
+    """Return an instance with so many backups, logs, copies, jobs and databases; one is released too."""
     from backups.models import BackupJob, Instance
 
-    gone = fleet.protected("released", TARGET, copies=PAGES)
+    gone = fleet.protected("released", TARGET, copies=rows)
     Instance.objects.filter(pk=gone.pk).update(released_at=fleet.now)
     instance = fleet.protected("busy", TARGET, copies=0)
     policy, now = instance.policies.get(), fleet.now
-    for n in range(PAGES):
-        first, age = 1_000 * (PAGES - n), timedelta(hours=2 * n + 2)
+    for n in range(rows):
+        first, age = 1_000 * (rows - n), timedelta(hours=2 * n + 2)
         full = fleet.backup(instance, age=age, first_position=first, last_position=first + 10)
         log = fleet.backup(
             instance, age=age - timedelta(hours=1), kind="log", first_position=first - 995, last_position=first + 20

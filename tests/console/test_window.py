@@ -295,8 +295,8 @@ def test_what_the_receiver_does_is_told_in_plain_words(
 
 def test_a_stream_that_has_ended_is_not_told(desk: Client, fleet: Fleet) -> None:
     instance = fleet.protected("orders")
-    LogStream.objects.create(instance=instance, state="ended", due_at=fleet.now, error="gone")
-    assert "gone" not in text(desk, page_of(instance))
+    LogStream.objects.create(instance=instance, state="ended", due_at=fleet.now, error="its slot was dropped")
+    assert "its slot was dropped" not in text(desk, page_of(instance))
 
 
 # ---- what the picture reaches

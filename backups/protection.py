@@ -142,23 +142,24 @@ def _state(now: Protection, databases: set[str], waits: bool, at: datetime) -> s
     if now.log_gaps:
         return "log_gap"
     is_young = policy.enabled_at is not None and policy.enabled_at > at - SLACK
-    if is_young and _is_beginning(now):
+    is_late = now.behind_seconds > SLACK.total_seconds() and not is_young
+    if not is_late and _is_beginning(now, is_young):
         return "copying"
-    if now.unprotected and len(now.unprotected) == len(databases):
-        return "behind"
-    if now.behind_seconds > SLACK.total_seconds() and not is_young:
+    if is_late or (now.unprotected and len(now.unprotected) == len(databases)):
         return "behind"
     if now.unprotected:
         return "partial"
     return "copying" if now.pending else "in_step"
 
 
-def _is_beginning(now: Protection) -> bool:
-    """Whether the first copies under a policy are on their way; asked for the two hours in which nothing is late.
+def _is_beginning(now: Protection, is_young: bool) -> bool:
+    """Whether the first copies are on their way and nothing of them is late: those under a policy of the last two
+    hours, or the very first.
 
     Who has just enabled it need not come yet; nor is it protected yet. What no arrival helps is told at once.
     """
-    return now.pending > 0 and all(why in CURED_BY_ARRIVAL for why in now.why.values())
+    are_first = is_young or now.newest_copy_at is None
+    return are_first and now.pending > 0 and all(why in CURED_BY_ARRIVAL for why in now.why.values())
 
 
 def _add_policies(found: dict[int, Protection]) -> None:

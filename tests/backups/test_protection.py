@@ -9,12 +9,12 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from backups import damage, planning, protection, status
+from backups import damage, planning, protection, replication, status
 from backups.models import Arrival, BackupSet, Copy, CopyState, Instance, ServerDatabase
 from backups.protection import Protection
 from regions import clock
 from tests.backups.time_machine import TimeMachine
-from tests.backups.world import OTHER, World
+from tests.backups.world import OTHER, TARGET, World
 
 HOURS = timedelta(hours=1)
 
@@ -200,12 +200,30 @@ def test_who_has_just_enabled_it_is_copying_and_not_yet_protected(
     found = now(orders)
     assert (found.state, found.unprotected, found.is_protected) == ("copying", ["Sales", "Stock"], False)
     assert status.exit_code(status.summary()) == 0
-    time_machine.forward(hours=1, minutes=59)
-    assert now(orders).state == "copying"
-    time_machine.forward(minutes=1)
+    replication.carry_slice(replication.claim(TARGET))
+    time_machine.forward(hours=2)
+    time_machine.forward(seconds=-1)
+    found = now(orders)
+    assert (found.state, found.unprotected, found.is_protected) == ("copying", ["Stock"], False)
+    time_machine.forward(seconds=1)
+    assert now(orders).state == "partial"
+    time_machine.forward(seconds=1)
     assert now(orders).state == "behind"
     world.carry()
     assert now(orders).state == "in_step" and now(orders).is_protected
+
+
+def test_the_first_full_after_a_long_wait_is_copying_until_it_is_late(
+    world: World, orders: Instance, time_machine: TimeMachine
+) -> None:
+    world.enable(orders)
+    time_machine.forward(days=3)
+    assert now(orders).state == "waiting_for_full"
+    owe(world, orders)
+    time_machine.forward(hours=2)
+    assert (now(orders).state, now(orders).is_protected) == ("copying", False)
+    time_machine.forward(seconds=1)
+    assert now(orders).state == "behind"
 
 
 def test_a_database_that_no_arrival_helps_is_told_at_once(

@@ -39,7 +39,7 @@ def test_two_instances_are_protected_and_their_copies_turn_verified(
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("2 instances")
     dialog.get_by_label("Backup Region").select_option(worlds.TARGET)
-    expect(dialog).to_contain_text("nothing can be restored until the next full backup arrives")
+    expect(dialog).to_contain_text("Nothing can be restored until the next full backup arrives")
 
     dialog.get_by_role("button", name="OK").click()
     expect(dialog.get_by_role("alert")).to_be_focused()

@@ -7,8 +7,8 @@ Makes a PostgreSQL of its own with so many instances, each with a cross-region p
 more than a page (30 rows) of everything that is listed; starts `manage.py web` with one process and sends signed calls
 over kept connections. The figure is calls per second of the web process's processor time (500 wanted), for a machine
 that others use has no honest wall clock. Two peers stand beside it: `/health`, which does nothing, behind all of
-Django's middleware, and a floor: a view there that reads a page of 30 copies with one statement and hands it out as JSON,
-unsigned, unchecked and uncounted. `--profile` says for each operation where the time goes, in a process of its own.
+Django's middleware, and a floor: a view there that reads a page of 30 copies with one statement and hands it out as
+JSON, unsigned, unchecked and uncounted. `--profile` says for each operation where the time goes.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ WISH = {"label": "pipeline", "reach": "operator"}
 
 
 def secret_on(page: str) -> str:
-    return page.partition("Access key secret")[2].partition('class="keyed">')[2].partition("<")[0]
+    return page.partition('id="made-secret"')[2].partition(">")[2].partition("<")[0]
 
 
 def test_a_key_is_created_and_its_secret_shown_once(desk: Client, client: Client, fleet: Fleet) -> None:

@@ -63,7 +63,7 @@ def rows(client: Client, address: str) -> str:
 
 
 def secret_on(page: str) -> str:
-    return page.partition("Signing secret")[2].partition('class="keyed">')[2].partition("<")[0]
+    return page.partition('id="made-secret"')[2].partition(">")[2].partition("<")[0]
 
 
 def test_a_webhook_is_added_and_its_secret_shown_once(desk: Client, receiver: Receiver) -> None:

@@ -13,14 +13,22 @@ from backups.dependents import NEVER
 from backups.models import Copy, Transfer
 from regions import clock
 from regions.models import Store
-from regions.storage import Storage
+from regions.storage import Gone, Storage
 
 
 def locked_until(store: Store, storage: Storage, keys: Iterable[str]) -> datetime | None:
     """Return until when the last of these objects is locked, None where none is. Asks only a store that has locks."""
     if not store.capabilities.get("object_lock"):
         return None
-    return max(filter(None, (storage.head(key).locked_until for key in keys)), default=None)
+    return max(filter(None, (_lock_of(storage, key) for key in keys)), default=None)
+
+
+def _lock_of(storage: Storage, key: str) -> datetime | None:
+    """What is not there is not locked: that somebody else deleted it must not keep the rest for ever."""
+    try:
+        return storage.head(key).locked_until
+    except Gone:
+        return None
 
 
 def look_again(copy: Copy, storage: Storage) -> datetime | None:

@@ -137,6 +137,14 @@ def test_the_stores_own_legal_hold_keeps_a_copy_until_it_ends(
     assert purging.purge_due(TARGET) == 1 and said(copy)[0] == CopyState.DELETED
 
 
+def test_an_object_that_somebody_deleted_does_not_keep_the_rest(world: World, orders: Instance) -> None:
+    copy = arrived(world, orders)
+    copy.destination_store.open().delete(copy.copied_files.get().transfer.key)
+    world.disable(orders)
+    spend_grace(copy)
+    assert purging.purge_due(TARGET) == 1 and said(copy)[0] == CopyState.DELETED
+
+
 def test_a_bucket_that_locks_everything_is_refused_where_it_is_attached(
     world: World, place: tuple[S3Region, str]
 ) -> None:

@@ -1,6 +1,6 @@
 """What a drill reads: the copies of a moment, held against their hashes to the last byte, or a damaged clone.
 
-The clone is the copy seen through damage: bytes are inverted on their way from the store, nothing is ever written.
+The clone is the copy seen through damage: bytes are changed on their way from the store, nothing is ever written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from regions.storage import ObjectInfo, Readable, Storage, StorageError
 from regions.storage.mover import MIB, Differs, Part
 
 Pick = Drill.Pick
-INVERTED = bytes(255 - value for value in range(256))
+# What bytes are changed by, never 0. Checksums of XORed words are blind to an even number of words changed alike, as
+# are SQL Server's to whole sectors inverted; so it neither repeats within a run nor in step with sectors and pages.
+CHANGES = bytes(Random(20).choices(range(1, 256), k=8191))
 RUN_BYTES = 32 << 10  # two of InnoDB's pages, four of PostgreSQL's: one whole page at least is nothing but damage
 LEFT_ALONE = (Stopped, StorageError, LeaseLost, Differs)
 
@@ -144,7 +146,7 @@ class _ToTheEnd(io.BufferedReader):
 
 @dataclass(frozen=True)
 class Damage:
-    """`length` bytes inverted at `first`, and again every so many bytes (0: once)."""
+    """`length` bytes changed at `first`, and again every so many bytes (0: once)."""
 
     first: int
     length: int
@@ -184,12 +186,19 @@ class _Flipped:
         start, self._at = self._at, self._at + count
         for begin, end in self._damage.within(start, self._at):
             hit = slice(begin - start, end - start)
-            buffer[hit] = bytes(buffer[hit]).translate(INVERTED)
+            buffer[hit] = changed(bytes(buffer[hit]), begin)
         return count
 
 
+def changed(stretch: bytes, at: int) -> bytes:
+    """Return the bytes that lie at `at`, every one of them another. Pure; damage twice is none."""
+    first = at % len(CHANGES)
+    by = (CHANGES * ((first + len(stretch)) // len(CHANGES) + 1))[first : first + len(stretch)]
+    return (int.from_bytes(stretch) ^ int.from_bytes(by)).to_bytes(len(stretch))
+
+
 def one_byte_flipped(copy: Copy, luck: Random) -> Source:
-    """One byte of the first part is inverted; the recorded hashes must notice."""
+    """One byte of the first part is changed; the recorded hashes must notice."""
     return restore_sources.of_copy(copy, through=_one_byte(copy, luck))
 
 
@@ -205,7 +214,7 @@ def _one_byte(copy: Copy, luck: Random) -> Through:
 
 
 def damaged_clone(copy: Copy, luck: Random) -> Source:
-    """Runs of bytes are inverted in every MiB, and the hashes are not asked: the engine must notice by itself."""
+    """Runs of bytes are changed in every MiB, and the hashes are not asked: the engine must notice by itself."""
     return restore_sources.of_copy(copy, through=_many_runs(copy, luck), is_compared=False)
 
 

@@ -95,7 +95,7 @@ class Trial(ABC):
 
     @abstractmethod
     def _one_byte_flipped(self, copy: Copy) -> BinaryIO:
-        """Open the copy, or its first stripe, with one byte of it inverted."""
+        """Open the copy, or its first stripe, with one byte of it changed."""
 
     @abstractmethod
     def _restored(self, data: list[Any], logs: list[Any]) -> AbstractContextManager[Any]:

@@ -11,9 +11,12 @@ import pytest
 from django.core.management import call_command
 
 from backups import audit, drilling, drills, places_for_servers, policies, tasks
-from backups.drill_sources import Damage, Flipping, moment_of
+from backups.drill_sources import RUN_BYTES, Damage, Flipping, changed, moment_of
 from backups.engines import confinement
+from backups.engines.sqlserver.checksums import Level, Verifier
 from backups.models import Alert, Copy, Drill, DrillQuery, Event, Instance
+from demo import mtf
+from demo.tds.snapshotting import read as read_media
 from regions import clock
 from regions.refusals import Refusal
 from tests.backups.world import TARGET, World
@@ -276,7 +279,19 @@ def test_damage_is_the_same_however_the_bytes_are_read(damage: Damage, chunk: in
     first = damage.first
     wanted = {at for at in range(first, 1000) if (at - first) % (damage.every or 10_000) < damage.length}
     assert hit == wanted
-    assert all(read[at] == content[at] ^ 0xFF for at in hit)
+    assert all(bytes([read[at]]) == changed(content[at : at + 1], at) for at in hit)
+
+
+def test_no_damage_is_of_a_kind_that_checksums_of_words_are_blind_to() -> None:
+    """SQL Server's are XORs of a sector's words: whole sectors of inverted bytes would leave them as they were."""
+    sound = mtf.write_full("orders", pages=16)
+    for first in range(0, len(sound) - RUN_BYTES, 4 * 512):
+        run = slice(first, first + RUN_BYTES)
+        clone = bytearray(sound)
+        clone[run] = changed(sound[run], first)
+        verifier = Verifier()
+        verifier.feed(clone)
+        assert verifier.verdict().level is Level.DAMAGED or read_media(bytes(clone)).refusal, first
 
 
 class Range:

@@ -69,15 +69,20 @@ LOOKED_AT = ("pk", "state", "destination_store__region", *certificates.OF_ITS_SE
 
 def chain_of(instance: Instance, store: Store, database: str) -> Chain:
     """Read the copies that are at a destination or on their way there; only restorable ones count as completed."""
+    return _read(instance, store=store.pk, database=database)
+
+
+def _read(instance: Instance, **facts: Any) -> Chain:
     rules = engine_of(instance.engine).chain_rules
-    rows = _chain(instance=instance.pk, store=store.pk, database=database)
-    return Chain(rules, tuple(as_chain_sets(rows, rules)))
+    return Chain(rules, tuple(as_chain_sets(_chain(instance=instance.pk, **facts), rules)))
 
 
 @built_once
 def _chain(**given: Given) -> QuerySet[Any]:
     copies = copies_of(given["instance"], given["store"], given["database"]).filter(state__in=THERE_OR_COMING)
-    return copies.order_by("pk").values(*LOOKED_AT)
+    if "full" in given:
+        copies = copies.filter(Q(set__kind=Kind.LOG) | Q(pk=given["full"]))
+    return copies.order_by("pk").values_list(*LOOKED_AT)
 
 
 def copies_of(instance: Any, store: Any, database: Any) -> QuerySet[Copy]:
@@ -99,7 +104,7 @@ def as_chain_sets(rows: Iterable[tuple], rules: ChainRules, at_hand: AtHand | No
     at_hand, needs, found = at_hand or AtHand(), certificates.OF_ITS_SET, []
     for pk, state, region, *facts in rows:
         wanted = certificates.needed(*facts[: len(needs)])
-        done = state == CopyState.COMPLETED and not at_hand.misses(wanted, region)
+        done = state == CopyState.COMPLETED and not (wanted and at_hand.misses(wanted, region))
         found.append(chain_set_of(pk, facts[len(needs) :], rules, is_completed=done))
     return found
 
@@ -173,15 +178,16 @@ def copies_for_set(copy: Copy) -> list[Copy]:
 
 def reach_of(copy: Copy) -> datetime:
     """Return until when a database can be brought back from a copy with the logs beside it; raises Refusal as above."""
-    chain = _chain_around(copy)
+    only = {"full": copy.pk} if copy.set.kind == Kind.FULL else {}  # it builds on nothing: others say nothing of it
+    chain = _chain_around(copy, **only)
     reached = log_chain.reach(copy.pk, chain.data, chain.logs, chain.rules)
     if reached is None:
         raise _base_missing(copy)
     return reached
 
 
-def _chain_around(copy: Copy) -> Chain:
-    return chain_of(copy.set.instance, copy.destination_store, copy.set.database)
+def _chain_around(copy: Copy, **only: int) -> Chain:
+    return _read(copy.set.instance, store=copy.destination_store_id, database=copy.set.database, **only)
 
 
 def _base_missing(copy: Copy) -> Refusal:

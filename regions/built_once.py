@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import BigIntegerField, BooleanField, Expression, F, Func, IntegerField, QuerySet, Subquery
-from django.db.models.query import get_related_populators
+from django.db.models.query import ValuesListIterable, get_related_populators
 from psycopg.sql import quote
 
 
@@ -64,7 +64,8 @@ class Built(NamedTuple):
 
 
 class BuiltOnce:
-    """Asked with values by name, it returns rows: models, or tuples with names where the query says `values`."""
+    """Asked with values by name, it returns rows: models; tuples with names where the query says `values`, or plain
+    ones where it says `values_list`."""
 
     def __init__(self, build: Callable[..., QuerySet[Any]]) -> None:
         self.build = build
@@ -103,11 +104,34 @@ built_once = BuiltOnce
 def _build(rows: QuerySet[Any]) -> Built:
     compiler = rows.query.get_compiler(using=DEFAULT_DB_ALIAS)
     sql, places = compiler.as_sql()
-    converters = compiler.get_converters([column for column, *_ in compiler.select])
-    convert = partial(compiler.apply_converters, converters=converters) if converters else iter
     names = [one.name for one in places if isinstance(one, Given)]
-    row = _models(compiler) if rows._fields is None else namedtuple("Row", rows._fields)._make
-    return Built(f"{_with_constants(sql, places)} LIMIT %s OFFSET %s", names, convert, row)
+    return Built(
+        f"{_with_constants(sql, places)} LIMIT %s OFFSET %s", names, _by_column(compiler), _row(rows, compiler)
+    )
+
+
+def _by_column(compiler: Any) -> Callable[[Any], Iterable[Any]]:
+    """Return what converts rows as their fields want it: a column at a time, and only what is there."""
+    converters = compiler.get_converters([column for column, *_ in compiler.select])
+    steps = [
+        (place, partial(convert, expression=expression, connection=compiler.connection))
+        for place, (several, expression) in converters.items()
+        for convert in several
+    ]
+
+    def converted(rows: Any) -> Iterable[Any]:
+        columns: list[Any] = list(zip(*rows, strict=True))
+        for place, convert in steps if columns else ():
+            columns[place] = [None if value is None else convert(value) for value in columns[place]]
+        return zip(*columns, strict=True)
+
+    return converted if steps else iter
+
+
+def _row(rows: QuerySet[Any], compiler: Any) -> Callable[[Any], Any]:
+    if rows._fields is None:
+        return _models(compiler)
+    return tuple if issubclass(rows._iterable_class, ValuesListIterable) else namedtuple("Row", rows._fields)._make
 
 
 def _with_constants(sql: str, places: Sequence[Any]) -> str:

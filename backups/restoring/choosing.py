@@ -318,7 +318,7 @@ def _at_source(**given: Given) -> QuerySet[Any]:
     sets = BackupSet.objects.valid().filter(instance=given["instance"])
     sets = sets.filter(database=given["database"]) if "database" in given else sets
     sets = sets.exclude(certificates.sealed(given["region"], ""))
-    return sets.order_by("pk").values("database", "pk", *RECORDED)
+    return sets.order_by("pk").values_list("database", "pk", *RECORDED)
 
 
 def _plan(moment: datetime, data: Sequence, chain: Chain) -> Sequence:

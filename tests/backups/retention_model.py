@@ -14,8 +14,19 @@ from datetime import datetime, timedelta
 from math import inf
 from typing import Any, ClassVar
 
-from backups import audit, expiring, planning, policies, purging, replication, retention, source_gone
-from backups.models import PENDING, BackupSet, Copy, CopyPolicy, CopyState, Pin, StorageSpan
+from backups import (
+    audit,
+    expiring,
+    log_chain,
+    planning,
+    policies,
+    purging,
+    replication,
+    retention,
+    source_gone,
+    windows,
+)
+from backups.models import PENDING, BackupSet, Copy, CopyPolicy, CopyState, Kind, Pin, StorageSpan
 from billing import audit as ledger
 from billing import closing, metering
 from regions.models import Store
@@ -542,6 +553,15 @@ class RetentionMachine(Machine):
             told = [self._caught_up(*pair) for pair in zip(told, expected, strict=True)]
         assert told == expected
         assert list(audit.CHECKS["I7 windows"]()) == []
+        self._reaches_agree()
+
+    def _reaches_agree(self) -> None:
+        """What a program is told of one set, of which less is read, is what the whole chain comes to."""
+        copies = Copy.objects.filter(state=CopyState.COMPLETED).exclude(set__kind=Kind.LOG)
+        for copy in copies.select_related("set__instance", "destination_store").order_by("pk"):
+            chain = windows.chain_of(copy.set.instance, copy.destination_store, copy.set.database)
+            reached = log_chain.reach(copy.pk, chain.data, chain.logs, chain.rules)
+            assert reached is None or windows.reach_of(copy) == reached
 
     def _caught_up(self, told: tuple, expected: tuple) -> tuple:
         """While logs only follow each other, what they need may be dated too early, by so much and no more.

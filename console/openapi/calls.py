@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -33,7 +34,7 @@ class Call:
     is_too_large: bool = False
     is_too_long: bool = False
 
-    @property
+    @cached_property
     def parameters(self) -> dict[str, str]:
         """Query and form, merged; what comes first counts."""
         found: dict[str, str] = {}

@@ -55,17 +55,12 @@ class Built(NamedTuple):
     convert: Callable[[Any], Iterable[Any]]
     row: Callable[[Any], Any]
 
-    def given(self, values: dict[str, Any], most: int | None, behind: int = 0) -> list[Any]:
-        return [*(values[name] for name in self.names), most, behind]
-
-    def rows(self, found: Any) -> list[Any]:
-        return [self.row(one) for one in self.convert(found)]
-
     def ask(self, values: dict[str, Any], most: int | None = None, behind: int = 0) -> list[Any]:
         """Return the rows, at most so many (None: all) of those behind the first ones."""
+        given = [values[name] for name in self.names]
         with connection.cursor() as cursor:
-            cursor.execute(self.sql, self.given(values, most, behind))
-            return self.rows(cursor.fetchall())
+            cursor.execute(self.sql, [*given, most, behind])
+            return [self.row(found) for found in self.convert(cursor.fetchall())]
 
 
 class BuiltOnce:
@@ -87,15 +82,6 @@ class BuiltOnce:
     def first(self, **values: Any) -> Any:
         """Return the first row, None where there is none."""
         return next(iter(self._built(values).ask(values, 1)), None)
-
-    def first_behind(self, statement: str, given: Sequence[Any], **values: Any) -> tuple[Any, Any]:
-        """Return the row that another statement tells, and the first row: both asked in one round trip."""
-        built = self._built(values)
-        with connection.cursor() as cursor:
-            cursor.execute(f"{statement};{built.sql}", [*given, *built.given(values, 1)])
-            told = cursor.fetchone()
-            cursor.nextset()
-            return told, next(iter(built.rows(cursor.fetchall())), None)
 
     def page(self, part: slice, **values: Any) -> tuple[list[Any], int]:
         """Return a part of the rows, and how many there are: the query tells it of each as `total`."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -21,12 +20,12 @@ from django.db.models import QuerySet
 from backups.events import By
 from backups.models import Copy, Instance, Role
 from console.openapi import faults, signatures
-from console.openapi.calls import ACS3, Call, is_text
+from console.openapi.calls import ACS3, Call
 from console.openapi.faults import Fault
 from console.openapi.models import AccessKey
 from console.openapi.signatures import Authorization, Malformed
 from regions import secrets
-from regions.built_once import BuiltOnce, Given, among, built_once
+from regions.built_once import Given, among, built_once
 from regions.models import Region
 
 KEY_ID = re.compile(r"[A-Za-z0-9_.-]{1,40}")
@@ -237,56 +236,35 @@ def is_among(address: str, networks: list[str]) -> bool:
 
 
 ADMIT = """
-WITH said AS (
-    SELECT %s::bigint AS key, %s::text AS nonce, %s::timestamptz AS at, %s::text AS what
-), spent AS (
-    INSERT INTO console_openapi_usednonce (key_id, nonce, used_at) SELECT key, nonce, at FROM said
+WITH spent AS (
+    INSERT INTO console_openapi_usednonce (key_id, nonce, used_at) VALUES (%(key)s, %(nonce)s, %(at)s)
     ON CONFLICT (key_id, nonce) DO NOTHING RETURNING 1
 ), counted AS (
     INSERT INTO console_openapi_callcount AS had (key_id, what, began_at, calls)
-    SELECT key, '', date_trunc('minute', at), 1 FROM said UNION ALL
-    SELECT key, what, date_trunc('hour', at), 1 FROM said
+    VALUES (%(key)s, '', date_trunc('minute', %(at)s::timestamptz), 1),
+           (%(key)s, %(what)s, date_trunc('hour', %(at)s::timestamptz), 1)
     ON CONFLICT (key_id, what, began_at) DO UPDATE SET calls = had.calls + 1
     RETURNING what, calls
 )
 SELECT (SELECT count(*) FROM spent),
        (SELECT calls FROM counted WHERE what = ''),
-       (SELECT calls FROM counted JOIN said USING (what))
+       (SELECT calls FROM counted WHERE what = %(what)s)
 """
 
 
-class Named(NamedTuple):
-    """The row that a call names, as it is asked for."""
-
-    query: BuiltOnce
-    values: dict[str, Any]
-
-
-class Admitted(NamedTuple):
-    """`number`: the call's, among those of its operation in this hour. `row`: what it names, None where that is not
-    there for it."""
-
-    number: int
-    named: Named | None
-    row: Any
-
-
-def admit(claim: Claim, key: AccessKey, at: datetime, what: str, named: Named | None = None) -> Admitted:
-    """Spend the nonce and count the call, in one statement, and read what it names in the same round trip.
+def admit(claim: Claim, key: AccessKey, at: datetime, what: str) -> int:
+    """Spend the nonce and count the call, in one statement; return its number among those of `what` in this hour.
 
     Raises Fault for a nonce that was used, and beyond API_CALLS_PER_MINUTE.
     """
-    given, row = [key.pk, claim.nonce, at, what], None
-    if named:
-        told, row = named.query.first_behind(ADMIT, given, **named.values)
-    else:
-        told = _one_row(ADMIT, given)
-    is_new, in_minute, in_hour = told
+    with connection.cursor() as cursor:
+        cursor.execute(ADMIT, {"key": key.pk, "nonce": claim.nonce, "at": at, "what": what})
+        is_new, in_minute, in_hour = cursor.fetchone()
     if in_minute > settings.API_CALLS_PER_MINUTE:
         raise _too_often(at)
     if not is_new:
         raise Fault("SignatureNonceUsed", 400, "Specified signature nonce was used already.")
-    return Admitted(in_hour, named, row)
+    return in_hour
 
 
 def _too_often(at: datetime) -> Fault:
@@ -324,12 +302,6 @@ def _instance(**_: Given) -> QuerySet[Instance]:
     return Instance.objects.filter(among("group", "sees"), code=Given("code"))
 
 
-def instance_named(parameters: Mapping[str, str], rights: Rights) -> Named | None:
-    """Return how the instance is asked for that a call names by its DBInstanceId, None where it names none."""
-    code = parameters.get("DBInstanceId", "")
-    return Named(_instance, {"code": code, "sees": rights.sees}) if code and is_text(code) else None
-
-
 @built_once
 def _region(**_: Given) -> QuerySet[Region]:
     return Region.objects.shown().filter(pk=Given("named"))
@@ -339,8 +311,7 @@ def _region(**_: Given) -> QuerySet[Region]:
 class Caller:
     """A proven caller. Never more than the key's owner; fewer groups and roles where the key says so.
 
-    `about`: the instance an operation turned out to be about, for the event of the call. `admitted`: holds what the
-    call names until it is asked for.
+    `about`: the instance an operation turned out to be about, for the event of the call.
     """
 
     key: AccessKey
@@ -352,7 +323,6 @@ class Caller:
     scheme: str = "http"
     request_id: str = ""
     about: Instance | None = None
-    admitted: Admitted | None = None
 
     @cached_property
     def user(self) -> Any:
@@ -375,16 +345,9 @@ class Caller:
         """Whether it operates in any group."""
         return bool(self.rights.operates)
 
-    def first(self, query: BuiltOnce, **values: Any) -> Any:
-        """Return the first row of a query; what the call names was read with its admission, and is not read twice."""
-        admitted, self.admitted = self.admitted, None
-        if admitted and admitted.named == (query, values):
-            return admitted.row
-        return query.first(**values)
-
     def instance(self, code: str) -> Instance:
         """Return the instance; raises Fault when it is not there for this caller."""
-        found = self.first(_instance, code=code, sees=self.sees)
+        found = _instance.first(code=code, sees=self.sees)
         if found is None:
             raise faults.no_such_instance()
         self.about = found

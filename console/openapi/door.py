@@ -138,21 +138,15 @@ def _let_in(call: Call, request_id: str, scheme: str) -> tuple[Caller, Operation
     what = operation.name if operation else UNKNOWN
     try:
         callers.prove(claim, key, at, call.address)
-        named = operation.names(call.parameters, known.rights) if operation and operation.names else None
-        admitted = callers.admit(claim, key, at, what, named)
+        number = callers.admit(claim, key, at, what)
     except Fault as fault:
         _tell_refused(fault, key, at, call.address)
         raise
     callers.keep_used(key, at, call.address)
     caller = callers.caller_of(
-        known,
-        address=call.address,
-        host=answers.host_of(call),
-        scheme=scheme,
-        request_id=request_id,
-        admitted=admitted,
+        known, address=call.address, host=answers.host_of(call), scheme=scheme, request_id=request_id
     )
-    if admitted.number == 1 and not (operation and operation.changes):
+    if number == 1 and not (operation and operation.changes):
         _tell_first(caller, what)
     return caller, _wanted(claim, operation)
 

@@ -24,30 +24,30 @@ from tests.openapi.conftest import key_of
 from tests.openapi.signing import acs3, said
 from tests.openapi.test_operations import wish_for
 
-# Two for the door: who calls; and whether they may once more, with what the call names. Each costs a web process a tenth of what 500 calls a
+# Two for the door: who calls, and whether they may once more. Each costs a web process a tenth of what 500 calls a
 # second leave it for a call.
 PINS = {
-    "CheckCreateDdrDBInstance": 5,  # whatever speaks against a restore is looked for
+    "CheckCreateDdrDBInstance": 6,  # whatever speaks against a restore is looked for
     "CheckServiceLinkedRole": 4,
     "DescribeAvailableCrossRegion": 4,
-    "DescribeAvailableRecoveryTime": 3,
-    "DescribeBackupPolicy": 3,
-    "DescribeBackupTasks": 3,
-    "DescribeBackups": 3,
-    "DescribeBinlogFiles": 4,
-    "DescribeCrossBackupMetaList": 3,
+    "DescribeAvailableRecoveryTime": 4,
+    "DescribeBackupPolicy": 4,
+    "DescribeBackupTasks": 4,
+    "DescribeBackups": 4,
+    "DescribeBinlogFiles": 5,
+    "DescribeCrossBackupMetaList": 4,
     "DescribeCrossRegionBackupDBInstance": 4,
-    "DescribeCrossRegionBackups": 3,
-    "DescribeCrossRegionLogBackupFiles": 3,
+    "DescribeCrossRegionBackups": 4,
+    "DescribeCrossRegionLogBackupFiles": 4,
     "DescribeDBInstanceAttribute": 4,
     "DescribeDBInstances": 3,
-    "DescribeDatabases": 3,
+    "DescribeDatabases": 4,
     "DescribeDetachedBackups": 3,
-    "DescribeInstanceCrossBackupPolicy": 3,
-    "DescribeLocalAvailableRecoveryTime": 3,
-    "DescribeLogBackupFiles": 3,
+    "DescribeInstanceCrossBackupPolicy": 4,
+    "DescribeLocalAvailableRecoveryTime": 4,
+    "DescribeLogBackupFiles": 4,
     "DescribeRegions": 3,
-    "DescribeTasks": 4,
+    "DescribeTasks": 5,
 }
 RESTORED_HERE = {"engine": "postgresql", "engine_version": "16.4", "data_bytes": 10**7}
 

@@ -13,13 +13,13 @@ from backups.models import Copy, CopyState, Instance, Kind, ServerDatabase
 from backups.models.copy import CopyQuerySet
 from console.openapi import faults, links
 from console.openapi.asking import Asked, page_of
-from console.openapi.callers import Caller, Named, Rights
+from console.openapi.callers import Caller
 from console.openapi.faults import Fault
 from console.openapi.links import Handed
 from console.openapi.operations import spelling
 from console.openapi.operations.instances import in_region
 from console.openapi.operations.spelling import Second
-from console.openapi.operations.table import Answer, Names, operation
+from console.openapi.operations.table import Answer, operation
 from regions.built_once import Count, Given, among, built_once
 
 DIGITS = str.maketrans("", "", "-T:Z")  # all that is left of a moment as it is spelled
@@ -37,21 +37,11 @@ LOOKED_AT = (  # of one copy; whatever else of it is wanted is read then: each c
 
 def copy_for(caller: Caller, number: int | None) -> Copy:
     """Return a copy by its CrossBackupId; raises Fault."""
-    found = caller.first(_one, number=number, sees=caller.sees) if number is not None else None
+    found = _one.first(number=number, sees=caller.sees) if number is not None else None
     if found is None:
         raise faults.no_such_set()
     caller.about = found.set.instance
     return found
-
-
-def copy_named(parameter: str) -> Names:
-    """Return what tells the copy that a call names by this parameter."""
-
-    def named(parameters: Mapping[str, str], rights: Rights) -> Named | None:
-        number = number_of(parameters.get(parameter, ""))
-        return None if number is None else Named(_one, {"number": number, "sees": rights.sees})
-
-    return named
 
 
 @built_once
@@ -187,7 +177,7 @@ def _log(copy: Any, instance: Instance, addresses: Mapping[int, Handed]) -> dict
     }
 
 
-@operation("DescribeAvailableRecoveryTime", names=copy_named("CrossBackupId"))
+@operation("DescribeAvailableRecoveryTime")
 def describe_available_recovery_time(caller: Caller, asked: Asked) -> Answer:
     """How far the unbroken logs behind one set reach, as the copies are now (I7)."""
     copy = copy_for(caller, asked.number("CrossBackupId"))
@@ -204,7 +194,7 @@ def describe_available_recovery_time(caller: Caller, asked: Asked) -> Answer:
     }
 
 
-@operation("DescribeCrossBackupMetaList", names=copy_named("BackupSetId"))
+@operation("DescribeCrossBackupMetaList")
 def describe_cross_backup_meta_list(caller: Caller, asked: Asked) -> Answer:
     """The databases in a set: one, where an engine backs up each by itself; else those that are known of the server."""
     copy = copy_for(caller, number_of(asked.text("BackupSetId")))

@@ -54,7 +54,7 @@ OF_INSTANCE = (
 )
 
 
-@operation("DescribeDBInstances", names=None)
+@operation("DescribeDBInstances")
 def describe_db_instances(caller: Caller, asked: Asked) -> Answer:
     page = page_of(asked, any_size=True)
     shown, total = _living.page(page.rows, sees=caller.sees, region=asked.text("RegionId"), **_narrowed(asked))
@@ -107,7 +107,7 @@ def _line(instance: Any) -> dict[str, Any]:
     return _facts(instance) | {"CreateTime": instance.created}
 
 
-@operation("DescribeDBInstanceAttribute", names=None)
+@operation("DescribeDBInstanceAttribute")
 def describe_db_instance_attribute(caller: Caller, asked: Asked) -> Answer:
     """Several, with commas between their IDs."""
     codes = [code.strip() for code in asked.text("DBInstanceId").split(",")]

@@ -18,7 +18,7 @@ from console.openapi.callers import Caller
 from console.openapi.faults import Fault
 from console.openapi.models import ClientToken
 from console.openapi.operations import landing, spelling
-from console.openapi.operations.copies import copy_for, copy_named, number_of
+from console.openapi.operations.copies import copy_for, number_of
 from console.openapi.operations.table import Answer, operation
 from regions.models import Region, Store
 
@@ -28,7 +28,7 @@ CREATED = {"BackupSet": SET, "BackupTime": TIME, **CHECKED}
 BAD_TYPE = "InvalidRestoreType.Format"
 
 
-@operation("CheckCreateDdrDBInstance", names=copy_named("BackupSetId"))
+@operation("CheckCreateDdrDBInstance")
 def check_create_ddr_db_instance(caller: Caller, asked: Asked) -> Answer:
     """What speaks against it is the error; else it is valid."""
     instance, wish = _wish(caller, asked, asked.among("RestoreType", CHECKED, BAD_TYPE))
@@ -36,7 +36,7 @@ def check_create_ddr_db_instance(caller: Caller, asked: Asked) -> Answer:
     return {"IsValid": "true"}
 
 
-@operation("CreateDdrInstance", changes=True, names=copy_named("BackupSetId"))
+@operation("CreateDdrInstance", changes=True)
 def create_ddr_instance(caller: Caller, asked: Asked) -> Answer:
     """The same ClientToken again makes nothing and answers the same."""
     token = asked.text("ClientToken")

@@ -83,6 +83,22 @@ def test_sixty_are_told_what_it_costs_and_what_expires(desk: Client, fleet: Flee
     assert "First copy, traffic" in moved
 
 
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_amounts_of_the_dialog_are_grouped_by_thousands(desk: Client, fleet: Fleet, language: str) -> None:
+    """As on every other page (R-4.6)."""
+    instance = fleet.protected("orders", days=30, copies=0)
+    policy = instance.policies.get()
+    for day in range(10):
+        fleet.copy(fleet.backup(instance, age=day * DAY + timedelta(hours=3), size=30_000 * GB), policy)
+    spoken = HTMX | {"headers": {"accept-language": language}}
+    changes = ({"retention_days": "7"}, {"enabled": "disabled", "retention_days": "30"})
+    shown = " ".join(words(desk.post(PREVIEW, said(instance, **one), **spoken)) for one in changes)
+    amounts = re.findall(r"\$([\d,.]+\d)", shown)
+    assert len(amounts) >= 6 and max(len(amount) for amount in amounts) > 8
+    assert not [amount for amount in amounts if not re.fullmatch(r"\d{1,3}(,\d{3})*(\.\d\d)?", amount)]
+    assert re.search(r"[+−]\$\d{1,3},\d{3}", shown), "the difference to today"
+
+
 def test_what_expires_is_what_the_retention_itself_would_expire(fleet: Fleet) -> None:
     """R-14.3: dates moved by days, and the chains looked at anew, come to the same; a hold keeps what it needs."""
     instance, other = fleet.protected("orders", days=30, copies=0), fleet.protected("ledger", days=60, copies=12)

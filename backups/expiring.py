@@ -204,11 +204,8 @@ def _database_is_gone(copy: Copy, at: datetime) -> bool:
     """
     if copy.set.instance.region_id in source_gone.regions_until(at):
         return False
-    horizon = at - copy.policy.retention_days * DAY
-    sets = BackupSet.objects.filter(instance=copy.set.instance_id, database=copy.set.database)
-    others = BackupSet.objects.filter(instance=copy.set.instance_id).exclude(database=copy.set.database)
     subject = database_subject(copy)
-    if sets.filter(finished_at__gte=horizon).exists() or not others.filter(finished_at__gte=horizon).exists():
+    if not is_not_seen(copy.set, at - copy.policy.retention_days * DAY):
         alerts.close_alert("database_not_seen", subject)
         return False
     alerts.open_alert(
@@ -222,6 +219,12 @@ def _database_is_gone(copy: Copy, at: datetime) -> bool:
     return Alert.objects.filter(
         code="database_not_seen", subject=subject, closed_at=None, opened_at__lte=at - DAY
     ).exists()
+
+
+def is_not_seen(found: BackupSet, since: datetime) -> bool:
+    """Whether no backup of the set's database was seen since, while others of its instance were."""
+    seen = BackupSet.objects.filter(instance=found.instance_id, finished_at__gte=since)
+    return not seen.filter(database=found.database).exists() and seen.exists()
 
 
 def database_subject(copy: Copy) -> str:

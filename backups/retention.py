@@ -7,9 +7,9 @@ region is gone, one that was brought back and not confirmed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from django.conf import settings
 from django.db import transaction
@@ -27,7 +27,6 @@ from backups.models import (
     CopyState,
     Instance,
     Kind,
-    PolicyKind,
     SetFile,
     StorageSpan,
     Transfer,
@@ -40,6 +39,7 @@ DAY = timedelta(seconds=86_400)
 CATCH_UP = timedelta(hours=1)
 MAY_LAG = 2 * CATCH_UP  # dates that lie days ahead may be as much too early, while logs only follow each other
 NEEDED, HELD, LOCKED = "needed", "hold", "lock"
+NOT_LOCKED = datetime.min.replace(tzinfo=UTC)
 LAST_GOOD, SOURCE_GONE, UNCONFIRMED = "last_good", "source_gone", "unconfirmed"
 KEPT_PAST = {
     LAST_GOOD: "last good copy",
@@ -169,13 +169,15 @@ def reschedule(instance_id: int, store_id: int, by: By = FARSHORE) -> None:
         rows = [Dated(*row) for row in copies.values_list(*DATED_COLUMNS)]
         own = {row.pk: own_expiry(row.finished_at, row.retention_days, row.hidden_for) for row in rows}
         least = {row.pk: not_before(own[row.pk], row.locked_until) for row in rows}
-        wanted = effective(least | never_while_held(copies), all_of(copies))
+        needed_by = all_of(copies)
+        wanted = effective(least | never_while_held(copies), needed_by)
         moved = [row for row in rows if (row.expires_at, row.kept_for) != _dating(row, wanted[row.pk], own[row.pk])]
         plain = [row for row in moved if row.is_plain(at)]
         _redate_plainly(plain, wanted, own, at, by)
         others = Copy.objects.select_related("set", "policy").in_bulk([row.pk for row in moved if not row.is_plain(at)])
         for pk in sorted(others):
             _redate(others[pk], wanted[pk], own[pk], at, by)
+        _note_locks(rows, needed_by)
         _offer_again(instance_id, store_id, others.values())
 
 
@@ -190,6 +192,7 @@ class Dated(NamedTuple):
     retention_days: int
     hidden_for: timedelta
     locked_until: datetime | None
+    lock_keeps_until: datetime | None
 
     def is_plain(self, at: datetime) -> bool:
         """Whether another date changes nothing but the date: it has not come yet, so that nothing was concluded."""
@@ -205,6 +208,7 @@ DATED_COLUMNS = (
     "policy__retention_days",
     "hidden_for",
     "locked_until",
+    "lock_keeps_until",
 )
 
 
@@ -229,6 +233,21 @@ def _redate_plainly(
     for (expires, kept, is_forward), pks in together.items():
         forward = _brought_forward(at, by) if is_forward else {}
         Copy.objects.filter(pk__in=pks).update(expires_at=expires, kept_for=kept, **forward)
+
+
+def _note_locks(rows: Sequence[Dated], needed_by: Mapping[int, Iterable[int]]) -> None:
+    """Keep until when locks keep each copy, by itself or for what needs it: no retention moves that (`shortening`)."""
+    locked = {row.pk: row.locked_until or NOT_LOCKED for row in rows}
+    if not any(row.locked_until or row.lock_keeps_until for row in rows):
+        return
+    latest = effective(locked, needed_by)
+    together: dict[datetime | None, list[int]] = {}
+    for row in rows:
+        until = None if latest[row.pk] == NOT_LOCKED else latest[row.pk]
+        if until != row.lock_keeps_until:
+            together.setdefault(until, []).append(row.pk)
+    for until, pks in together.items():
+        Copy.objects.filter(pk__in=pks).update(lock_keeps_until=until)
 
 
 def _brought_forward(at: datetime, by: By) -> dict:
@@ -291,43 +310,6 @@ def close_span(copy: Copy, at: datetime) -> None:
     it began."""
     for span in copy.spans.filter(ended_at=None):
         StorageSpan.objects.filter(pk=span.pk).update(ended_at=max(span.began_at, at))
-
-
-# ---- what a change of retention would do, for the dialog
-
-
-def shortening(
-    instance: Instance, retention_days: int, at: datetime, kind: str = PolicyKind.CROSS_REGION
-) -> dict[str, Any]:
-    """Return what a new retention would expire at once: sets, bytes, of how many, and when they are erased (R-14.3)."""
-    found = Copy.objects.filter(set__instance=instance, state=CopyState.COMPLETED, policy__kind=kind)
-    rows = list(found.values_list("pk", "set__finished_at", "stored_bytes", "hidden_for", "locked_until"))
-    copies = [row[:3] for row in rows]
-    own = {
-        pk: not_before(own_expiry(finished_at, retention_days, hidden_for), locked_until)
-        for pk, finished_at, _, hidden_for, locked_until in rows
-    }
-    dates = effective(own | never_while_held(found), all_of(found))
-    kept_anyway = _newest_fulls(found.select_related("set__instance", "policy"))
-    gone = {pk for pk in own if dates[pk] <= at and pk not in kept_anyway}
-    return {
-        "sets": len(gone),
-        "bytes": sum(size for pk, _, size in copies if pk in gone),
-        "all_sets": len(copies),
-        "all_bytes": sum(size for _, _, size in copies),
-        "erased_at": erased_at(at),
-        "earliest": min((finished_at for pk, finished_at, _ in copies if pk not in gone), default=None),
-    }
-
-
-def _newest_fulls(copies: QuerySet[Copy]) -> set[int]:
-    newest: dict[tuple[str, int], Copy] = {}
-    for copy in copies.filter(set__kind=Kind.FULL, policy__enabled=True, set__instance__released_at=None):
-        key = (copy.set.database, copy.destination_store_id)
-        best = newest.get(key)
-        if best is None or copy.set.finished_at > best.set.finished_at:
-            newest[key] = copy
-    return {copy.pk for copy in newest.values()}
 
 
 def next_expiry(instance) -> datetime | None:

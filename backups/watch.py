@@ -16,6 +16,7 @@ from backups import (
     breaking,
     eligibility,
     escrow,
+    expiring,
     landing_servers,
     policies,
     recoveries,
@@ -75,7 +76,7 @@ def watch() -> None:
     alerts.keep("history_contradicts", breaking.contradictions(at))
     alerts.keep("snapshot_not_undone", snapshots.stuck(at))
     alerts.keep("server_silent", asking.silent(at))
-    _forget_cancelled_of_released(at)
+    _forget_cancelled(at)
 
 
 def _late_copies(at: datetime) -> dict[str, dict]:
@@ -90,10 +91,24 @@ def _late_copies(at: datetime) -> dict[str, dict]:
     }
 
 
-def _forget_cancelled_of_released(at: datetime) -> None:
-    """What was owed at a release and did not arrive is told for a day: no newer backup will end the alert (R-2.4)."""
+def _forget_cancelled(at: datetime) -> None:
+    """What did not arrive is told for a day where no newer backup will ever end the alert (R-2.4, R-19): its instance
+    was released, or its database is gone."""
     told = Alert.objects.filter(code="copy_cancelled", closed_at=None, opened_at__lte=at - DAY)
     told.filter(instance__released_at__isnull=False).update(closed_at=at)
+    subjects = {int(subject.removeprefix("copy:")): subject for subject in told.values_list("subject", flat=True)}
+    copies = Copy.objects.filter(pk__in=subjects).exclude(set__instance__region__in=source_gone.regions_until(at))
+    gone = [subjects[one.pk] for one in copies.select_related("set", "policy") if _is_of_gone_database(one, at)]
+    told.filter(subject__in=gone).update(closed_at=at)
+
+
+def _is_of_gone_database(copy: Copy, at: datetime) -> bool:
+    """Whether its server no longer has the database; where nobody can ask it, as for a last good copy (I6)."""
+    since = at - copy.policy.retention_days * DAY
+    told = ServerDatabase.objects.filter(instance=copy.set.instance_id, name=copy.set.database).first()
+    if told and (told.gone_at or told.seen_at >= since):
+        return told.gone_at is not None
+    return expiring.is_not_seen(copy.set, since)
 
 
 def _silent_instances(at: datetime) -> dict[str, dict]:

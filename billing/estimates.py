@@ -15,7 +15,6 @@ from decimal import Decimal
 from django.utils.translation import gettext, gettext_noop, ngettext
 
 from backups import planning
-from backups import shortening as shortened
 from backups.models import Copy, Instance, SetFile
 from billing import until_expiry
 from billing.amounts import storage_amount, traffic_amount
@@ -51,18 +50,6 @@ class LeftToPay:
 
     amount: Decimal | None
     until: datetime | None
-    sentence: str = ""
-
-
-@dataclass(frozen=True)
-class Shortening:
-    """What another retention frees at once, of how much, and how much less is paid for what is stored now."""
-
-    sets: int
-    bytes: int
-    all_sets: int
-    all_bytes: int
-    saved: Decimal | None
     sentence: str = ""
 
 
@@ -255,15 +242,6 @@ def left_to_pay_of_all(
 
 def _said_of(left: until_expiry.Left) -> LeftToPay:
     return LeftToPay(left.amount, left.until, gettext(NO_PRICE) if left.amount is None else _held(left.held))
-
-
-def shortening(instance: Instance, retention_days: int, at: datetime) -> Shortening:
-    """Return what a shorter retention frees at the OK (R-14.3) and how much less is paid for what is stored now."""
-    effect = shortened.of_all({instance.pk: retention_days}, at).get(instance.pk, shortened.Shortened())
-    now, then = left_to_pay(instance, at), left_to_pay(instance, at, retention_days)
-    saved = None if now.amount is None or then.amount is None else now.amount - then.amount
-    counted = (effect.sets, effect.bytes, effect.all_sets, effect.all_bytes)
-    return Shortening(*counted, saved=saved, sentence=now.sentence)
 
 
 def _held(count: int) -> str:

@@ -29,7 +29,7 @@ WITH charged AS (
     SELECT policy.instance_id, policy.source_region_id, store.region_id, span.bytes,
            CASE WHEN copy.expires_at IS NOT NULL THEN greatest(
                copy.expires_at - coalesce(policy.retention_days - wanted.days, 0) * interval '86400 seconds',
-               copy.locked_until) END AS ends_at
+               copy.lock_keeps_until) END AS ends_at
       FROM backups_storagespan span
       JOIN backups_copy copy ON copy.id = span.copy_id
       JOIN backups_copypolicy policy ON policy.id = copy.policy_id

@@ -103,6 +103,7 @@ class Copy(models.Model):
     expires_at = models.DateTimeField(null=True)  # None while held
     kept_for = models.CharField(max_length=20, blank=True)  # why later than its own date: see backups.retention
     locked_until = models.DateTimeField(null=True)  # how long its store refuses to delete it, as it last said
+    lock_keeps_until = models.DateTimeField(null=True)  # the latest lock of it and of what needs it
     expired_at = models.DateTimeField(null=True)
     purge_at = models.DateTimeField(null=True)
     brought_forward_at = models.DateTimeField(null=True)  # a person moved its expiry nearer; the breaker counts these

@@ -21,6 +21,7 @@ from billing import downloads as billed
 from billing.download_fees import DownloadFee, quota
 from console.downloads.addresses import address_of, has_inside
 from console.downloads.forms import DownloadForm
+from console.widgets import words
 from console.widgets.acting import acting
 from console.widgets.dialogs import done, render_dialog
 from regions import clock
@@ -108,7 +109,7 @@ class Ask(View):
 def _internet(fee: DownloadFee) -> str:
     if fee.amount is None:
         return gettext("Internet · no price")
-    return gettext("Internet · $%(amount)s") % {"amount": fee.amount}
+    return gettext("Internet · %(amount)s") % {"amount": words.dollars(fee.amount)}
 
 
 def _by_hand(copy: Copy, names: Sequence[str]) -> str:

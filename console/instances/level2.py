@@ -16,10 +16,11 @@ from django.utils.translation import gettext_lazy as _
 from django.views import View
 from django.views.decorators.http import require_POST
 
-from backups import access, level2, retention
+from backups import access, level2, retention, shortening
 from backups.level2 import Terms
 from backups.models import CopyPolicy, CopyState, Instance, PolicyKind, Role
-from backups.policies import Refusals
+from backups.policies import Refusals, Settings
+from backups.shortening import Shortened
 from billing import estimates
 from billing.estimates import Estimate
 from console.widgets import words
@@ -113,14 +114,19 @@ def _effects(instance: Instance, wanted: Terms) -> dict[str, Any]:
             effects["first"] = estimates.first_transfer(instance, instance.region, at)
             effects |= _coming_back(policy, wanted, at)
         elif wanted.retention_days < policy.retention_days:
-            days = wanted.retention_days
-            effects["expiring"] = retention.shortening(instance, days, at, PolicyKind.INTRA_REGION)
+            effects |= {"expiring": _expiring(instance, wanted, at), "erased_at": retention.erased_at(at)}
     elif is_on:
         effects["hiding"] = _shown(policy)
         effects["saved"] = _costs_now(policy, at)
     elif policy is not None:
         effects["hidden"] = _hidden(policy)
     return effects
+
+
+def _expiring(instance: Instance, wanted: Terms, at: datetime) -> Shortened:
+    """Return what the shorter period expires at once."""
+    settings = Settings(wanted.enabled, wanted.retention_days, instance.region_id)
+    return shortening.of_all({instance.pk: settings}, at, PolicyKind.INTRA_REGION).get(instance.pk, Shortened())
 
 
 def _shown(policy: CopyPolicy) -> Kept:

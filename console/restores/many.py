@@ -27,7 +27,8 @@ from console.widgets.acting import acting
 from console.widgets.addresses import restoring as restoring_at
 from console.widgets.addresses import row_numbers
 from console.widgets.dialogs import announce, done, render_dialog
-from console.widgets.instance_lists import chosen
+from console.widgets.instance_lists import chosen, left_out
+from console.widgets.listing import MOST_MATCHING
 from regions import clock
 
 MOST_AT_ONCE = 50
@@ -112,13 +113,14 @@ class Many(View):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         instances = _operated(request, chosen(request, request.GET))
-        if refused := _why_not_these(instances):
+        beyond = left_out(request, request.GET) if len(instances) >= MOST_MATCHING else 0
+        if refused := _why_not_these(len(instances) + beyond):
             return done(request, refused, back=_back(), tone="bad")
         return _show(request, instances, _form({}))
 
     def post(self, request: HttpRequest) -> HttpResponse:
         instances, form = _named(request), _form(request.POST)
-        if refused := _why_not_these(instances):
+        if refused := _why_not_these(len(instances)):
             return done(request, refused, back=_back(), tone="bad")
         if not form.is_valid():
             return _show(request, instances, form)
@@ -166,17 +168,24 @@ def _tell(request: HttpRequest, outcomes: list[restoring.Outcome]) -> HttpRespon
     return announce(response, gettext("Restores under way: %(n)s.") % {"n": len(asked)}) if asked else response
 
 
-def _why_not_these(instances: list[Instance]) -> str:
-    if not instances:
+def _why_not_these(count: int) -> str:
+    """Return why so many are not restored in one go: none of them is left out unsaid."""
+    if not count:
         return gettext("Tick at least one instance.")
-    if len(instances) > MOST_AT_ONCE:
-        return gettext("At most %(n)s instances are restored in one go; tick fewer.") % {"n": MOST_AT_ONCE}
+    if count > MOST_AT_ONCE:
+        said = {"most": MOST_AT_ONCE, "n": words.count(count), "more": words.count(count - MOST_AT_ONCE)}
+        sentence = gettext(
+            "At most %(most)s instances are restored in one go; %(n)s are ticked, %(more)s too many. Nothing was asked"
+            " for; tick fewer."
+        )
+        return sentence % said
     return ""
 
 
 def _named(request: HttpRequest) -> list[Instance]:
     """Return exactly the instances the dialog was opened for."""
-    wanted = row_numbers(request.POST.getlist("pick"), MOST_AT_ONCE + 1)
+    ticked = request.POST.getlist("pick")
+    wanted = row_numbers(ticked, len(ticked))
     found = access.instances_for(request.user).filter(pk__in=wanted).order_by("name", "pk")
     return _operated(request, list(found))
 

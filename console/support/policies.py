@@ -123,14 +123,14 @@ class PolicyForm(forms.ModelForm):
         if not wanted.enabled and policies.latest_policy(self.subject) is None:
             self.add_error("status", "Cross-region backup of this instance is off already.")
         if not self.errors and not data["understood"]:
-            self._warn_of_what_expires(self.subject, wanted.retention_days)
+            self._warn_of_what_expires(self.subject, wanted)
         if not self.errors and data["confirmed"] != self.token:
             self.add_error("confirmed", "Read what it costs, and confirm.")
         return data
 
-    def _warn_of_what_expires(self, instance: Instance, days: int) -> None:
-        effect = estimates.shortening(instance, days, clock.now())
-        if effect.sets and days < policies.current_settings(instance).retention_days:
+    def _warn_of_what_expires(self, instance: Instance, wanted: policies.Settings) -> None:
+        effect = effects.shortened(instance, wanted, clock.now())
+        if effect.sets:
             lost = f"{effect.sets} of {effect.all_sets} backup sets ({in_words(effect.bytes)}) would expire at once."
             self.add_error("understood", f"{lost} Tick this box to go on.")
 

@@ -53,5 +53,5 @@ def _standing(row: Download, fetched: Fetched | None) -> str:
         return gettext("delivered, free")
     if fetched is None or fetched.amount is None:
         return gettext("delivered, no price")
-    charged = gettext("delivered, charged: $%(amount)s") % {"amount": fetched.amount}
+    charged = gettext("delivered, charged: %(amount)s") % {"amount": words.dollars(fetched.amount)}
     return " · ".join(filter(None, [charged, words.not_charged(fetched.free_bytes, fetched.offset_bytes)]))

@@ -109,6 +109,17 @@ class Step:
         return is_on and not self.wanted.logs_wanted and not self.instance.released
 
     @property
+    def shortens(self) -> bool:
+        return self.latest is not None and self.wanted.retention_days < self.latest.retention_days
+
+    @property
+    def ends(self) -> bool:
+        """Whether what is on is turned off, or goes elsewhere: a last good copy may be kept no longer then."""
+        if self.now is None or self.instance.released:
+            return False
+        return self.is_new_route or not self.wanted.enabled
+
+    @property
     def terms_now(self) -> Terms | None:
         now = self.now
         return Terms(now.destination, now.retention_days, now.logs_enabled) if now else None
@@ -381,7 +392,7 @@ NOTHING_LEFT = gettext_noop("Nothing that was copied until now can be restored a
 
 
 def _add_expiring(effects: Effects, steps: Sequence[Step], at: datetime) -> None:
-    """What a shorter retention expires at once, and where the restorable window of each instance begins then."""
+    """What the settings expire at once, and where the restorable window of each instance begins then."""
     shortened = _shortened(steps, at)
     for step in steps:
         found = shortened.get(step.instance.pk)
@@ -398,14 +409,17 @@ def _add_expiring(effects: Effects, steps: Sequence[Step], at: datetime) -> None
 
 
 def _shortened(steps: Sequence[Step], at: datetime) -> dict[int, Shortened]:
-    days = {step.instance.pk: step.wanted.retention_days for step in steps if _is_shortened(step)}
-    return shortening.of_all(days, at)
+    ending = [step.instance.pk for step in steps if step.ends and not step.shortens]
+    at_stake = shortening.keeping_past(ending) if ending else set()
+    wanted = {step.instance.pk: step.wanted for step in steps if step.shortens or step.instance.pk in at_stake}
+    return shortening.of_all(wanted, at)
 
 
-def _is_shortened(step: Step) -> bool:
-    return step.latest is not None and step.wanted.retention_days < step.latest.retention_days
+def shortened(instance: Instance, wanted: Settings, at: datetime) -> Shortened:
+    """Return what the settings would expire at once of one instance."""
+    return _shortened(_steps([(instance, wanted)]), at).get(instance.pk, Shortened())
 
 
 def expiring(changes: Sequence[Change], at: datetime) -> int:
-    """Count the sets that shorter retentions would expire at once."""
+    """Count the sets that the settings would expire at once."""
     return sum(found.sets for found in _shortened(_steps(changes), at).values())

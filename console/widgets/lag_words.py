@@ -67,10 +67,11 @@ def _how_far(found: Lag, state: str) -> str:
 
 
 def _on_their_way(found: Lag) -> str:
-    if found.moving:
-        said = ngettext("log %(at)s of %(n)s in flight", "log %(at)s of %(n)s in flight", found.waiting)
-        return said % {"at": found.moving, "n": found.waiting}
-    return ngettext("%(n)s log waits", "%(n)s logs wait", found.waiting) % {"n": found.waiting}
+    said = ngettext("%(n)s log not copied yet", "%(n)s logs not copied yet", found.waiting) % {"n": found.waiting}
+    if not found.moving:
+        return said
+    moving = ngettext("%(n)s of them on its way", "%(n)s of them on their way", found.moving) % {"n": found.moving}
+    return gettext("%(said)s, %(moving)s") % {"said": said, "moving": moving}
 
 
 def _gap(gap: Gap) -> str:

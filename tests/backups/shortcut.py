@@ -6,7 +6,7 @@ expiring and deleting are the real ones, on the real database.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -19,13 +19,19 @@ from regions.storage.filesystem import FolderStorage
 
 
 class MemoryStorage:
-    """One store's objects by key; the verbs that committing and deleting use."""
+    """One store's objects by key; the verbs that committing and deleting use.
+
+    `lock_for`: how long what comes from now on is locked, as a bucket's default retention says it.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, ObjectInfo] = {}
+        self.lock_for: timedelta | None = None
 
     def put(self, key: str, body: bytes, *, absent: bool = False) -> ObjectInfo:
-        self.objects[key] = ObjectInfo(key, len(body), f"etag of {key}", clock.now())
+        at = clock.now()
+        locked_until = at + self.lock_for if self.lock_for else None
+        self.objects[key] = ObjectInfo(key, len(body), f"etag of {key}", at, locked_until=locked_until)
         return self.objects[key]
 
     def head(self, key: str) -> ObjectInfo:
@@ -34,6 +40,8 @@ class MemoryStorage:
         return self.objects[key]
 
     def delete(self, key: str, match: ObjectInfo | None = None) -> None:
+        found = self.objects.get(key)
+        assert not (found and found.locked_until and found.locked_until > clock.now()), f"{key} is locked"
         self.objects.pop(key, None)
 
     def list_uploads(self, prefix: str = "") -> list:

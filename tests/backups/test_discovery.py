@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from backups import discovery, planning
-from backups.models import Alert, BackupFile, BackupSet, Copy, CopyState, Event, Instance, SetStatus
+from backups import discovery, planning, watch
+from backups.models import Alert, BackupFile, BackupSet, Copy, CopyState, Event, Instance, ServerDatabase, SetStatus
 from demo import mtf
 from regions import clock, stores
-from regions.models import Region
+from regions.models import Region, Store
 from regions.refusals import Refusal
 from regions.storage import StorageError
 from tests.backups.time_machine import TimeMachine
@@ -153,6 +153,60 @@ def test_a_vanished_file_cancels_its_copy_and_alerts(world: World, orders: Insta
     alert = Alert.objects.get()
     assert alert.code == "copy_cancelled" and alert.instance == orders
     assert kept.exists()
+
+
+@pytest.fixture
+def cancelled(world: World, orders: Instance, time_machine: TimeMachine) -> Alert:
+    """The only backup of a database did not arrive; another database of the instance goes on."""
+    world.enable(orders)
+    path, _ = world.drop(orders, "sales.bak", backup()), world.drop(orders, "stock.bak", backup("Stock"))
+    world.find(orders)
+    path.unlink()
+    look(orders, time_machine)
+    world.carry()
+    return Alert.objects.get(code="copy_cancelled")
+
+
+def is_open_after(alert: Alert, time_machine: TimeMachine, **later: float) -> bool:
+    time_machine.forward(**later)
+    watch.watch()
+    alert.refresh_from_db()
+    return alert.closed_at is None
+
+
+def test_that_a_copy_of_a_dropped_database_did_not_arrive_is_told_for_a_day(
+    orders: Instance, time_machine: TimeMachine, cancelled: Alert
+) -> None:
+    """R-19: no newer backup will ever end it; while the server has the database, one will."""
+    at = {"first_seen_at": time_machine.at, "seen_at": time_machine.at}
+    told = ServerDatabase.objects.create(instance=orders, name="Sales", is_online=True, **at)
+    assert is_open_after(cancelled, time_machine, days=2)
+    told.gone_at = time_machine.at
+    told.save()
+    source = Store.objects.filter(region=SOURCE)
+    source.update(state=Store.State.UNREACHABLE)
+    assert is_open_after(cancelled, time_machine, hours=1), "nothing is concluded while its region is gone"
+    source.update(state=Store.State.OK)
+    assert is_open_after(cancelled, time_machine, hours=1), "nor on the day after"
+    assert not is_open_after(cancelled, time_machine, hours=25)
+
+
+def test_a_dropped_database_is_told_for_a_day_at_least(
+    orders: Instance, time_machine: TimeMachine, cancelled: Alert
+) -> None:
+    gone = {"first_seen_at": time_machine.at, "seen_at": time_machine.at, "gone_at": time_machine.at}
+    ServerDatabase.objects.create(instance=orders, name="Sales", **gone)
+    assert is_open_after(cancelled, time_machine, hours=23)
+    assert not is_open_after(cancelled, time_machine, hours=2)
+
+
+def test_where_no_server_is_asked_a_database_not_seen_for_a_whole_retention_is_gone(
+    world: World, orders: Instance, time_machine: TimeMachine, cancelled: Alert
+) -> None:
+    """As for its last good copy (I6): only while others of the instance are seen."""
+    assert is_open_after(cancelled, time_machine, days=8), "nothing at all was seen"
+    world.finished(orders, database="Stock")
+    assert not is_open_after(cancelled, time_machine, hours=1)
 
 
 def test_what_has_arrived_outlives_its_source(world: World, orders: Instance, time_machine: TimeMachine) -> None:

@@ -18,12 +18,13 @@ from backups import (
     policies,
     purging,
     replication,
-    retention,
+    shortening,
     source_gone,
     watch,
 )
 from backups.events import By
 from backups.models import Alert, Copy, CopyState, Event, Instance, Pin, StorageSpan, Transfer
+from backups.policies import Settings
 from regions.models import Store
 from regions.refusals import Refusal
 from regions.storage import StorageError
@@ -90,8 +91,8 @@ def test_shortening_frees_at_the_ok_and_undo_charges_from_then_on(
     began = time_machine.at
     time_machine.forward(days=10)
     newest = world.arrived(orders)
-    told = retention.shortening(orders, 7, time_machine.at)
-    assert (told["sets"], told["bytes"], told["all_sets"]) == (1, 100, 2)
+    told = shortening.of_all({orders.pk: Settings(True, 7, TARGET)}, time_machine.at)[orders.pk]
+    assert (told.sets, told.bytes, told.all_sets) == (1, 100, 2)
 
     world.set(orders, retention_days=7)
     shortened = time_machine.at

@@ -136,7 +136,7 @@ def test_a_backup_just_found_counts_as_one_a_day() -> None:
     assert month.sentence == "Reckoned from 1 default backup of the last day."
 
 
-# ---- before disabling or shortening
+# ---- before disabling
 
 
 @pytest.fixture
@@ -161,13 +161,6 @@ def test_with_seven_days_it_is_less_and_ends_seven_days_after_the_last_backup(ke
     assert left.amount == sum(range(1, 8)) * Decimal("0.48")
     assert left.until == START + 7 * DAY
     assert Copy.objects.filter(expires_at=START + 30 * DAY).count() == 1  # an estimate changes nothing
-
-
-def test_a_shorter_retention_says_what_it_frees_and_saves(kept_thirty_days: Instance) -> None:
-    effect = estimates.shortening(kept_thirty_days, 7, START)
-    assert (effect.sets, effect.bytes) == (3, 300 * GB)
-    assert (effect.all_sets, effect.all_bytes) == (10, 1000 * GB)
-    assert effect.saved == (sum(range(21, 31)) - sum(range(1, 8))) * Decimal("0.48")
 
 
 def test_a_full_is_paid_until_the_differential_that_needs_it_expires(db: None) -> None:

@@ -7,6 +7,7 @@ import gettext
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -198,3 +199,10 @@ def test_every_page_is_shown_in_chinese(desk: Client, fleet: Fleet) -> None:
         answer = desk.get(reverse(name))
         assert answer.status_code == 200
         assert "%(" not in answer.content.decode()
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_amounts_and_counts_are_grouped_by_thousands(language: str) -> None:
+    """Django's own Chinese formats group nothing."""
+    with translation.override(language):
+        assert (words.dollars(Decimal("-1234567.5")), words.count(1_234_567)) == ("$-1,234,567.50", "1,234,567")

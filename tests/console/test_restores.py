@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from django.urls import reverse
 
 from backups import windows
 from backups.models import BackupFile, Copy, Event, Instance, LogGap, Membership, ResourceGroup, Restore, Role
+from console.widgets import instance_lists
 from tests.console import brought_back
 from tests.console.brought_back import HOUR, MINUTE, PASSWORD, full, give_password, log, restore, streamed
 from tests.console.fleet import FAR, SOURCE, TARGET, Fleet
@@ -556,9 +558,27 @@ def test_everything_that_the_recovery_page_finds_is_meant_at_once(desk: Client, 
     assert "2 instances, each as a new one" in shown
 
 
-def test_too_many_are_refused_in_words(desk: Client, fleet: Fleet) -> None:
-    made = [fleet.instance(f"db-{n}").pk for n in range(51)]
-    assert "At most 50 instances" in desk.get(MANY, {"pick": made}, **DIALOG).headers["HX-Trigger"]
+TOO_MANY = {
+    "en": "At most 50 instances are restored in one go; 53 are ticked, 3 too many. Nothing was asked for; tick fewer.",
+    "zh-hans": "一次最多恢复 50 个实例；已勾选 53 个，超出 3 个。未发起任何恢复，请减少勾选。",
+}
+
+
+@pytest.mark.parametrize("language", TOO_MANY)
+@pytest.mark.parametrize("how", ["ticked", "matching"])
+def test_too_many_are_refused_in_words_and_none_is_left_out_unsaid(
+    desk: Client, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, how: str, language: str
+) -> None:
+    """Those beyond what any list hands on are counted too."""
+    monkeypatch.setattr(instance_lists, "MOST_MATCHING", 51)
+    monkeypatch.setattr("console.restores.many.MOST_MATCHING", 51)
+    made = [fleet.instance(f"db-{n}").pk for n in range(53)]
+    asked = {"pick": made} if how == "ticked" else {"matching": "q=db", "list": "recovery"}
+    spoken = DIALOG | {"headers": {"accept-language": language}}
+    answers = desk.get(MANY, asked, **spoken), desk.post(MANY, {"pick": made, "by": "newest"}, **spoken)
+    for answer in answers:
+        assert json.loads(answer.headers["HX-Trigger"])["toast"]["text"] == TOO_MANY[language]
+    assert not Restore.objects.exists()
 
 
 def test_the_bulk_bar_of_backup_instances_offers_it(desk: Client, fleet: Fleet) -> None:

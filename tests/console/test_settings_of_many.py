@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from backups import policies, retention, shortening
-from backups.models import Copy, Instance, ServerDatabase
+from backups.events import By
+from backups.models import Copy, CopyState, Instance, ServerDatabase
+from backups.policies import Settings
 from billing import estimates
 from console.widgets import instance_lists
 from console.widgets.words import in_words, money
@@ -22,7 +24,7 @@ from regions.models import Store
 from tests.console.fleet import DAY, FAR, GB, TARGET, Fleet
 from tests.console.test_settings import DIALOG, HTMX, PREVIEW, said, words
 
-STATEMENTS = 36  # whatever the settings, and however many the instances
+STATEMENTS = 37  # whatever the settings, and however many the instances
 
 
 def previewed(desk: Client, instances: Sequence[Instance], **changes: str) -> str:
@@ -81,6 +83,22 @@ def test_sixty_are_told_what_it_costs_and_what_expires(desk: Client, fleet: Flee
     assert "First copy, traffic" in moved
 
 
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_amounts_of_the_dialog_are_grouped_by_thousands(desk: Client, fleet: Fleet, language: str) -> None:
+    """As on every other page (R-4.6)."""
+    instance = fleet.protected("orders", days=30, copies=0)
+    policy = instance.policies.get()
+    for day in range(10):
+        fleet.copy(fleet.backup(instance, age=day * DAY + timedelta(hours=3), size=30_000 * GB), policy)
+    spoken = HTMX | {"headers": {"accept-language": language}}
+    changes = ({"retention_days": "7"}, {"enabled": "disabled", "retention_days": "30"})
+    shown = " ".join(words(desk.post(PREVIEW, said(instance, **one), **spoken)) for one in changes)
+    amounts = re.findall(r"\$([\d,.]+\d)", shown)
+    assert len(amounts) >= 6 and max(len(amount) for amount in amounts) > 8
+    assert not [amount for amount in amounts if not re.fullmatch(r"\d{1,3}(,\d{3})*(\.\d\d)?", amount)]
+    assert re.search(r"[+−]\$\d{1,3},\d{3}", shown), "the difference to today"
+
+
 def test_what_expires_is_what_the_retention_itself_would_expire(fleet: Fleet) -> None:
     """R-14.3: dates moved by days, and the chains looked at anew, come to the same; a hold keeps what it needs."""
     instance, other = fleet.protected("orders", days=30, copies=0), fleet.protected("ledger", days=60, copies=12)
@@ -97,10 +115,20 @@ def test_what_expires_is_what_the_retention_itself_would_expire(fleet: Fleet) ->
     for one in (instance, other):
         retention.reschedule(one.pk, fleet.stores[TARGET].pk)
     for days in (7, 10, 14, 21, 29):
-        found = shortening.of_all({instance.pk: days, other.pk: days}, fleet.now)
+        wanted = Settings(True, days, TARGET)
+        found = shortening.of_all({instance.pk: wanted, other.pk: wanted}, fleet.now)
         for one in (instance, other):
-            anew = retention.shortening(one, days, fleet.now)
-            assert {name: anew[name] for name in vars(found[one.pk])} == vars(found[one.pk])
+            assert (found[one.pk].sets, found[one.pk].bytes) == _expired_by(one, wanted, fleet)
+
+
+def _expired_by(instance: Instance, wanted: Settings, fleet: Fleet) -> tuple[int, int]:
+    """Return what really expires by it, and undo that."""
+    copies = Copy.objects.filter(set__instance=instance)
+    with transaction.atomic():
+        policies.apply(instance, wanted, By(fleet.user))
+        gone = list(copies.filter(state=CopyState.EXPIRED).values_list("stored_bytes", flat=True))
+        transaction.set_rollback(True)
+    return len(gone), sum(gone)
 
 
 # ---- each warning
@@ -221,3 +249,20 @@ def test_what_is_ticked_beyond_one_ok_is_told_before_and_after(
     assert told in words(desk.post(DIALOG, said([five[3], bad], left_out="2"), **HTMX))
     enough = words(desk.get(DIALOG, {"pick": [one.pk for one in five[:3]]}, **HTMX))
     assert "left out" not in enough
+
+
+# ---- what is kept past its date
+
+
+def test_who_disables_is_told_which_last_good_copies_go(desk: Client, fleet: Fleet) -> None:
+    """R-15.6, R-4.6: kept past their date, free of charge, until somebody wants no copies any more."""
+    instance = fleet.protected("orders", days=30, copies=0)
+    found = fleet.backup(instance, age=40 * DAY)
+    fleet.copy(found, instance.policies.get(), kept_for=retention.LAST_GOOD)
+    off = {"enabled": "disabled", "retention_days": "30", "agreed": None}
+    shown = previewed(desk, [instance], **off)
+    assert "1 of 1 backup sets" in shown and "expire now" in shown
+    assert "Nothing that was copied until now can be restored any more: orders." in shown
+    assert "expire now" not in previewed(desk, [instance], destination=FAR, retention_days="30")
+    saved = desk.post(DIALOG, said(instance, **off), **HTMX)
+    assert "1 backup set expires; undo until" in json.loads(saved.headers["HX-Trigger"])["toast"]["text"]

@@ -114,7 +114,11 @@ def test_the_lag_is_told_in_words_and_never_past_what_can_be_restored(
     page = text(desk, reverse("backup_instances:list"))
     until = shop.intervals.get().ended_at
     assert f"{until:%Y-%m-%d %H:%M:%S} UTC" in page
-    assert "1 log waits" in page
+    assert "1 log not copied yet" in page and "on its way" not in page
+    Copy.objects.filter(set__first_position=1385).update(state=CopyState.COPYING)
+    assert "1 log not copied yet, 1 of them on its way" in text(desk, reverse("backup_instances:list"))
+    chinese = desk.get(reverse("backup_instances:list"), headers={"accept-language": "zh-hans"}).content.decode()
+    assert "1 个日志尚未复制，其中 1 个正在复制" in chinese
 
 
 def test_a_quiet_server_is_not_behind_while_every_log_it_gave_is_there(desk: Client, fleet: Fleet) -> None:

@@ -43,6 +43,15 @@ def groups_for(user: Any, *roles: str) -> QuerySet[ResourceGroup]:
     return ResourceGroup.objects.filter(pk__in=mine.values("group"))
 
 
+def roles_of(user: Any) -> set[str]:
+    """Return the roles that the user has in any group; all of them for who runs the installation."""
+    if sees_all(user):
+        return set(Role.values)
+    if not user.is_active:
+        return set()
+    return set(Membership.objects.filter(user=user).values_list("role", flat=True).distinct())
+
+
 def may(user: Any, group_id: int | None, *roles: str) -> bool:
     return groups_for(user, *roles).filter(pk=group_id).exists()
 

@@ -7,7 +7,7 @@ import django_tables2 as tables
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext
+from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from billing.budgets import Standing
@@ -39,7 +39,7 @@ class BudgetTable(ConsoleTable):
     amount = tables.Column(verbose_name=_("A month"), accessor="budget__amount", attrs=NUMBER)
     spent = tables.Column(verbose_name=_("Spent"), attrs=NUMBER)
     foreseen = tables.Column(verbose_name=_("At month end"), attrs=NUMBER)
-    share = tables.Column(verbose_name=_("Share"), accessor="percent", attrs=LONG)
+    share = tables.Column(verbose_name=pgettext_lazy("of the whole", "Share"), accessor="percent", attrs=LONG)
     state = tables.Column(verbose_name=_("State"), attrs=LONG)
     actions = ActionsColumn()
 

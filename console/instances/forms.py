@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.contrib.auth.models import AbstractBaseUser
 from django.utils.text import format_lazy
-from django.utils.translation import gettext
+from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from backups import access, default_backups
@@ -255,7 +255,7 @@ class BackupForm(forms.Form):
         widget=forms.RadioSelect,
         initial=BackupJob.On.PRIMARY,
         choices=[(BackupJob.On.PRIMARY, _("The primary")), (BackupJob.On.SECONDARY, _("The secondary"))],
-        label=_("From"),
+        label=pgettext_lazy("where it comes from", "From"),
     )
 
     def __init__(self, instance: Instance, *args: Any, **kwargs: Any) -> None:

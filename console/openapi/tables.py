@@ -6,7 +6,7 @@ import django_tables2 as tables
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext
+from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from console.openapi.models import AccessKey, Reach
@@ -22,7 +22,7 @@ class KeyTable(ConsoleTable):
 
     key = tables.Column(verbose_name=_("Access key"), accessor="key_id", attrs=LONG)
     may = tables.Column(verbose_name=_("May"), accessor="reach", attrs=LONG)
-    networks = tables.Column(verbose_name=_("From"), empty_values=())
+    networks = tables.Column(verbose_name=pgettext_lazy("networks", "From"), empty_values=())
     used = tables.Column(verbose_name=_("Last used"), accessor="last_used_at", empty_values=())
     created = tables.Column(verbose_name=_("Created"), accessor="created_at")
     state = tables.Column(verbose_name=_("State"), accessor="pk")

@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext
+from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from backups import access
@@ -44,7 +44,7 @@ class RecoveryTable(ConsoleTable):
     source = tables.Column(verbose_name=_("Source region"), accessor="pk")
     state = tables.Column(verbose_name=_("What can be restored"), accessor="pk", attrs=LONG)
     newest = tables.Column(verbose_name=_("Newest / oldest moment"), accessor="pk", attrs=LONG)
-    store = tables.Column(verbose_name=_("From"), accessor="pk")
+    store = tables.Column(verbose_name=pgettext_lazy("where it comes from", "From"), accessor="pk")
     measured = tables.Column(verbose_name=_("How long it takes"), accessor="pk")
     actions = ActionsColumn()
 

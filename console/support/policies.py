@@ -204,8 +204,10 @@ class CopyPolicies(Noun):
         found = effects.of([(form.subject, form.wanted)], clock.now())
         context |= {
             "title": "What it will cost",
+            "subtitle": None,
             "subject": form.subject,
             "wanted": form.wanted,
+            "destination": form.cleaned_data.get("destination"),
             "costs": list(_costs(found)),
             "effects": found,
             "token": form.token,

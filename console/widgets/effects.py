@@ -88,11 +88,29 @@ class Step:
     instance: Instance
     wanted: Settings
     latest: CopyPolicy | None
-    target: Region | None  # where its copies would go; None where they go nowhere, or would be refused
+    asked: Region | None  # the region that was chosen for it
+
+    @property
+    def refused(self) -> bool:
+        """Whether OK refuses this one for where it lies; of many, the others are saved (R-2.2, R-10.2)."""
+        copies = self.wanted.enabled and not self.instance.released and self.asked is not None
+        return copies and routes.why_not(self.instance.region, self.asked) is not None
+
+    @property
+    def target(self) -> Region | None:
+        """Where its copies would go; None where they go nowhere, or would be refused."""
+        if not self.wanted.enabled or self.instance.released or self.refused:
+            return None
+        return self.asked
 
     @property
     def now(self) -> CopyPolicy | None:
         return self.latest if self.latest and self.latest.enabled else None
+
+    @property
+    def only_ages(self) -> bool:
+        """Whether nothing new comes: what is left to pay depends on the retention alone (R-4.6, R-14.2, R-15.5)."""
+        return not self.wanted.enabled or self.instance.released
 
     @property
     def is_new_route(self) -> bool:
@@ -134,11 +152,12 @@ def of(changes: Sequence[Change], at: datetime) -> Effects:
     steps = _steps(changes)
     effects = Effects(disables=not any(wanted.enabled for _, wanted in changes), erased_at=retention.erased_at(at))
     begun = [step for step in steps if step.is_new_route]
+    _add_refused(effects, [step for step in steps if step.refused])
     _add_beginnings(effects, begun, at)
     _add_logs(effects, [step for step in steps if step.begins_logs], at)
     _add_ends_of_logs(effects, [step for step in steps if step.ends_logs])
     _add_months(effects, steps, at)
-    _add_left(effects, [step for step in steps if not step.wanted.enabled], at)
+    _add_left(effects, [step for step in steps if step.only_ages], at)
     _add_expiring(effects, steps, at)
     effects.asks_agreement = bool(begun)
     effects.border = _border([(step.instance.region, step.target) for step in begun], len(changes))
@@ -149,15 +168,8 @@ def _steps(changes: Sequence[Change]) -> list[Step]:
     latest = policies.latest_policies(instance for instance, _ in changes)
     regions = Region.objects.in_bulk({wanted.destination for _, wanted in changes if wanted.destination})
     return [
-        Step(instance, wanted, latest.get(instance.pk), _target(instance, wanted, regions))
-        for instance, wanted in changes
+        Step(instance, wanted, latest.get(instance.pk), regions.get(wanted.destination)) for instance, wanted in changes
     ]
-
-
-def _target(instance: Instance, wanted: Settings, regions: Mapping[str, Region]) -> Region | None:
-    if not wanted.enabled or instance.released or wanted.destination == instance.region_id:
-        return None
-    return regions.get(wanted.destination)
 
 
 def _border(begun: Sequence[Route], of_all: int) -> str:
@@ -188,6 +200,18 @@ def _border_of(source: Region, destination: Region) -> str:
 def _arrows(begun: Sequence[Route]) -> str:
     distinct = dict.fromkeys(begun)
     return ", ".join(f"{translated(source.name)} → {translated(target.name)}" for source, target in distinct)
+
+
+# ---- where none may go (R-2.2, R-10.2)
+
+REFUSED = gettext_noop("Backups of %(source)s may not go to %(region)s. OK refuses: %(name)s.")
+
+
+def _add_refused(effects: Effects, refused: Sequence[Step]) -> None:
+    """Their costs are in no sum, so the dialog says why before OK."""
+    for step in refused:
+        places = {"source": translated(step.instance.region.name), "region": translated(step.asked.name)}
+        effects.notes.say(REFUSED, step.instance.name, **places)
 
 
 # ---- what runs first (R-6)
@@ -336,7 +360,7 @@ def _add_months(effects: Effects, steps: Sequence[Step], at: datetime) -> None:
 
 
 def _add_left(effects: Effects, steps: Sequence[Step], at: datetime) -> None:
-    """What disabling leaves to pay, and what it would be with 7 days (R-15.5)."""
+    """What stays to be paid where nothing new comes, and what it would be with 7 days (R-15.5)."""
     if not steps:
         return
     own = {step.instance.pk: step.wanted.retention_days for step in steps}

@@ -82,10 +82,19 @@ class Shell:
         return len(self.alerts) > ALERTS_SHOWN
 
     @cached_property
+    def roles(self) -> set[str]:
+        """Every role that this person has in any group."""
+        return access.roles_of(self.request.user)
+
+    @property
     def has_bills(self) -> bool:
         """Whether this person reads the bills of any group."""
-        user = self.request.user
-        return access.sees_all(user) or access.groups_for(user, Role.BILLING).exists()
+        return Role.BILLING in self.roles
+
+    @property
+    def belongs_nowhere(self) -> bool:
+        """Whether nobody has given this person a role yet: every list is empty then, and it should say why."""
+        return not self.roles
 
     @property
     def initials(self) -> str:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.db.models import Value
 from django.db.models.functions import Concat
 from django.urls import reverse
@@ -176,3 +177,12 @@ def test_every_dialog_can_be_read_by_everyone(
     desk.get_by_role("button", name="Region:").click()
     expect(desk.get_by_label("Search regions")).to_be_visible()
     look(f"{shown}-regions")
+
+
+def test_who_has_no_role_yet_can_read_why(live_server: Any, desk: Page, fleet: Fleet, look: Look, shown: str) -> None:
+    fleet.everything()
+    sign_in(desk, live_server.url, User.objects.create_user("new"))
+    for name in ("overview:page", "instances:list"):
+        desk.goto(live_server.url + reverse(name))
+        expect(desk.get_by_role("complementary", name="No role yet")).to_contain_text("Ask who runs this installation")
+        look(f"{shown}-no-role-{name.replace(':', '-')}")

@@ -17,7 +17,9 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import translation
 
+from backups import holds
 from backups.engines.sqlserver.checksums import Level
+from backups.events import By
 from backups.models import (
     Arrival,
     BackupFile,
@@ -36,6 +38,8 @@ from backups.models import (
     Transfer,
 )
 from billing.models import ItemCode
+from console.budgets.tables import BudgetTable
+from console.stores.landing_tables import LandingTable
 from console.widgets import labels, words
 from regions.catalog import CATALOG
 from regions.models import Region
@@ -170,6 +174,16 @@ def test_a_chinese_browser_is_answered_in_chinese(client: Client) -> None:
     assert '<html lang="zh-hans"' in shown
 
 
+HALF_WIDTH = re.compile(r"[\u4e00-\u9fff”）][,;:!?]|[,;:!?] ?[\u4e00-\u9fff“（]")
+MEANT_SO = {"是,否"}  # what the filter yesno reads
+
+
+def test_chinese_is_punctuated_as_chinese_is() -> None:
+    assert HALF_WIDTH.search("尚未登记,请登记") and not HALF_WIDTH.search("尚未登记，请登记")
+    wrong = [said for entry in entries() if HALF_WIDTH.search(said := entry.msgstr) and said not in MEANT_SO]
+    assert wrong == []
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize("language", ["tlh", "zh-hant", "../../etc", "x" * 1000, "%00", ""])
 def test_an_unknown_language_is_harmless(desk: Client, language: str) -> None:
@@ -206,3 +220,18 @@ def test_amounts_and_counts_are_grouped_by_thousands(language: str) -> None:
     """Django's own Chinese formats group nothing."""
     with translation.override(language):
         assert (words.dollars(Decimal("-1234567.5")), words.count(1_234_567)) == ("$-1,234,567.50", "1,234,567")
+
+
+@pytest.mark.django_db
+def test_one_english_word_is_two_where_chinese_has_two(client: Client, fleet: Fleet) -> None:
+    """A hold is lifted and an instance is let go; a share is a folder, or a part of the whole."""
+    copy = Copy.objects.filter(set__instance=fleet.protected("orders", copies=1)).get()
+    client.force_login(fleet.root())
+    holds.place(copy, "HR-1", By(fleet.user, "127.0.0.1"))
+    client.cookies[settings.LANGUAGE_COOKIE_NAME] = "zh-hans"
+    page = client.get(reverse("backup_sets:page", args=[copy.set_id])).content.decode()
+    assert ">解除</a>" in page and ">释放</a>" not in page
+    assert "释放" in client.get(reverse("instances:page", args=[copy.set.instance.code])).content.decode()
+    with translation.override("zh-hans"):
+        assert str(LandingTable.base_columns["share_called"].verbose_name) == "共享目录"
+        assert str(BudgetTable.base_columns["share"].verbose_name) == "占比"

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
 from backups import discovery, events, windows
 from backups.drilling.trial import counted
 from backups.engines import engine_of
-from backups.models import Copy, CopyPolicy, DrillQuery, Instance, Kind, Restore
+from backups.models import Copy, CopyPolicy, DrillQuery, Instance, Kind, Membership, Restore, Role
 from billing.forecast import Amount
 from console.budgets.money import said
 from console.webhooks import posting
@@ -290,3 +291,26 @@ def test_a_moment_is_shown_by_one_second_everywhere_and_asked_for_by_it(desk: Cl
     assert not Restore.objects.exists()
     desk.post("/backups/restores/new/", asked | place)
     assert Restore.objects.get().until == begin, "not the second before the backup was whole"
+
+
+# ---- no role yet
+
+
+def test_who_has_no_role_reads_why_every_list_is_empty_and_whom_to_ask(
+    client: Client, desk: Client, fleet: Fleet
+) -> None:
+    fleet.protected("orders")
+    pages = ["overview:page", "instances:list", "pending_instances:list", "activity:list", "restores:list"]
+    for name in pages:
+        assert "no role in any resource group" not in words(desk.get(reverse(name)))
+    colleague = User.objects.create_user("new")
+    client.force_login(colleague)
+    for name in pages:
+        shown = words(client.get(reverse(name)))
+        assert "You (new) have no role in any resource group yet" in shown, name
+        assert "Ask who runs this installation to give you one." in shown, name
+    shown = words(client.get(reverse("overview:page")))
+    assert "Begin here" not in shown  # to attach a store and add an instance is not theirs
+    Membership.objects.create(user=colleague, group=fleet.group, role=Role.VIEWER)
+    shown = words(client.get(reverse("instances:list")))
+    assert "no role in any resource group" not in shown and "orders" in shown

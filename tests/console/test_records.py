@@ -90,6 +90,23 @@ def test_activity_is_narrowed_by_word_kind_and_day(desk: Client, fleet: Fleet) -
     assert "A copy arrived." in words(desk.get("/activity/", {"since": "not a day"}))
 
 
+DELETED = ("copy.expired", "copy.deleted", "backup.deletion_asked", "backup.retired", "purge.approved")
+
+
+def test_an_auditor_finds_what_was_deleted_and_what_was_held(desk: Client, fleet: Fleet) -> None:
+    instance = fleet.instance("orders")
+    for kind in (*DELETED, "copy.completed", "hold.placed", "restore.asked", "download.used", "access_key.created"):
+        events.record(kind, f"It was {kind}.", instance=instance)
+    shown = words(desk.get("/activity/", {"kind": "purge"}))
+    assert all(f"It was {kind}." in shown for kind in DELETED) and "It was copy.completed." not in shown
+    exported = b"".join(desk.get("/activity/export/", {"kind": "purge"}).streaming_content).decode()
+    assert exported.count("It was ") == len(DELETED)
+    for kind in ("hold", "restore", "download", "access_key"):
+        shown = words(desk.get("/activity/", {"kind": kind}))
+        assert f'<option value="{kind}" selected>' in shown
+        assert f"It was {kind}." in shown and "It was copy." not in shown
+
+
 def test_days_in_the_wrong_order_are_told(desk: Client, fleet: Fleet) -> None:
     events.record("copy.completed", "A copy arrived.", instance=fleet.instance("orders"))
     asked = {"since": fleet.now.date(), "until": fleet.now.date() - timedelta(days=1)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -252,6 +253,18 @@ def test_of_a_released_instance_only_the_retention_changes(desk: Client, fleet: 
     assert desk.post(DIALOG, elsewhere, **HTMX).status_code == 204
     policy = policies.latest_policy(instance)
     assert (policy.destination_id, policy.retention_days) == (TARGET, 60)
+
+
+def test_the_retention_of_a_released_instance_shows_what_it_costs(desk: Client, fleet: Fleet) -> None:
+    """R-4.6: nothing new comes, but what is stored is kept, and charged, for longer."""
+    instance = fleet.protected("orders", days=30, copies=1)
+    Instance.objects.filter(pk=instance.pk).update(released_at=fleet.now)
+    told = {}
+    for days in ("30", "60"):
+        shown = words(desk.post(PREVIEW, said(instance, retention_days=days, agreed=None), **HTMX))
+        assert "The last one expires on" in shown
+        told[days] = Decimal(re.search(r"Storage left to pay</dt><dd>\D*([\d.,]+)", shown)[1])
+    assert told["60"] - told["30"] == Decimal("6.05")  # 42 GB for thirty days more, at R-4.1
 
 
 def test_the_second_of_two_editors_is_told_what_changed(desk: Client, fleet: Fleet) -> None:

@@ -148,6 +148,15 @@ def test_every_warning_is_said_however_many_instances_it_is_of(desk: Client, fle
     assert "telemetry: if its logs follow no backup, one is taken on the primary, for it has no secondary." in shown
 
 
+def test_whom_ok_would_refuse_for_where_they_lie_is_told_before_it(desk: Client, fleet: Fleet) -> None:
+    here, there = fleet.instance("here"), fleet.instance("there", region_id=TARGET)
+    shown = previewed(desk, [here, there], destination=TARGET)
+    assert "Backups of China (Shanghai) may not go to China (Shanghai). OK refuses: there." in shown
+    assert "OK refuses" not in previewed(desk, [here, there], destination=FAR)
+    outcomes = words(desk.post(DIALOG, said([here, there], destination=TARGET), **HTMX))
+    assert "1 of 2 saved, 1 refused" in outcomes
+
+
 def test_every_database_without_a_valid_set_is_named(desk: Client, fleet: Fleet) -> None:
     """R-6.1: of an instance that Farshore backs up too."""
     names = [f"db{n:02}" for n in range(9)]

@@ -265,3 +265,13 @@ def test_logs_are_turned_on_and_off(root: Client, protected: CopyPolicy) -> None
     assert "logs_enabled" in errors_of(change(root, protected, status="disabled", logs_enabled="enable"))
     Instance.objects.filter(pk=protected.instance_id).update(engine="mariadb")
     assert "logs_enabled" in errors_of(change(root, protected, logs_enabled="enable"))
+
+
+def test_the_step_that_tells_the_cost_names_the_region_as_people_do(root: Client, protected: CopyPolicy) -> None:
+    protected.refresh_from_db()
+    data = WANTED | {"destination": "cn-shanghai", "expected": protected.version}
+    answer = root.post(reverse("admin:backups_copypolicy_change", args=[protected.pk]), data)
+    assert is_step(answer)
+    shown = " ".join(answer.content.decode().split())
+    assert "cross-region backup to China (Shanghai), kept 30 days" in shown
+    assert "<h2>orders" not in shown  # the row that is about to be replaced is no heading of what comes

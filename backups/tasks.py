@@ -89,6 +89,7 @@ def sweep() -> None:
         planning.weigh_due,
         default_backups.ask_by_timetable,
         default_backups.ask_logs_by_timetable,
+        default_backups.overtake_due,
         watching.requalify_all,
         retention.catch_up,
         level2.date_released,

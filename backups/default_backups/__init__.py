@@ -4,6 +4,8 @@ The row is the job; whoever claims it holds a lease and renews it while the engi
 
 asking     what can be asked for, and asking: a person, the timetable, the 24-hour check, a gap
 jobs       whose a job is: claim, lease, fence, finish, fail
+waiting    somebody else's backup that is already running is waited for, and used instead
+overtaking one of ours that was waited for for six hours is waited for no longer
 taking     the worker's part: through a share, into a bucket, by the storage, or over the connection
 recording  files, set and finished job become facts
 """
@@ -22,6 +24,7 @@ from backups.default_backups.asking import (
     side_for_logs,
 )
 from backups.default_backups.jobs import DATA, LOGS, claim, fail, regions_with_work, renew
+from backups.default_backups.overtaking import overtake_due
 from backups.default_backups.taking import take, take_and_go_on
 
 __all__ = [
@@ -37,6 +40,7 @@ __all__ = [
     "fail",
     "is_in_turn",
     "kinds_of",
+    "overtake_due",
     "regions_with_work",
     "renew",
     "side_for_logs",

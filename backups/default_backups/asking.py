@@ -173,7 +173,7 @@ def _serving(wanted: BackupJob) -> BackupJob | None:
     """Return the active backup that serves what is wanted; nobody waits for an incremental who asked for a full, nor
     for a full that stands beside the others who asked for one of them."""
     active = BackupJob.objects.filter(
-        instance=wanted.instance, database=wanted.database, state__in=BackupJob.ACTIVE
+        instance=wanted.instance, database=wanted.database, state__in=BackupJob.ACTIVE, overtaken_at=None
     ).select_related("instance")
     active = active.filter(kind=Kind.LOG) if wanted.kind == Kind.LOG else active.exclude(kind=Kind.LOG)
     if wanted.kind == Kind.FULL:

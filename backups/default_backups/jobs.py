@@ -37,6 +37,7 @@ def claim(region_id: str, which: Q | None = None) -> BackupJob | None:
                 which or Q(),
                 Q(leased_until=None) | Q(leased_until__lt=at),
                 state__in=BackupJob.ACTIVE,
+                overtaken_at=None,
                 due_at__lte=at,
                 instance__region=region_id,
             )
@@ -104,6 +105,13 @@ def begin_again(job: BackupJob) -> datetime:
     return finish(job, finished_at=None, **again)
 
 
+def postpone(job: BackupJob, until: datetime, **changes: Any) -> None:
+    """Give a job back that was not begun: it is claimed anew then, and no attempt is counted."""
+    later = {"state": State.QUEUED, "due_at": until, "leased_until": None, "attempts": 0} | changes
+    if not BackupJob.objects.filter(pk=job.pk, fence=job.fence, state=State.RUNNING).update(**later):
+        raise LeaseLost
+
+
 def fail(job: BackupJob, why: str) -> None:
     """This attempt failed: try again later, or give up after several; the alert watch says that no backup arrives."""
     with transaction.atomic():
@@ -130,6 +138,6 @@ def _pause_after(job: BackupJob) -> timedelta:
 def regions_with_work() -> list[str]:
     at = clock.now()
     due = BackupJob.objects.filter(
-        Q(leased_until=None) | Q(leased_until__lt=at), state__in=BackupJob.ACTIVE, due_at__lte=at
+        Q(leased_until=None) | Q(leased_until__lt=at), state__in=BackupJob.ACTIVE, overtaken_at=None, due_at__lte=at
     )
     return list(due.values_list("instance__region", flat=True).distinct())

@@ -11,6 +11,7 @@ from django.db.models import F
 from django.db.models.functions import Greatest
 
 from backups import bell, buckets, events, incrementals, shares, snapshots
+from backups.default_backups import overtaking
 from backups.default_backups.jobs import begin_again, finish, is_of_many
 from backups.engines.facts import TakenSet
 from backups.facts_of_sets import columns_of
@@ -41,6 +42,7 @@ def record(job: BackupJob, store: Store, files: Sequence[Stored], taken: TakenSe
         buckets.settle(files[0].info.key)
         if is_done:
             BackupJob.objects.filter(pk=job.pk).update(result=found)
+            overtaking.spare_successor(job, at)
         if not is_of_many(job):
             said = " ".join([f"The backup {found} was taken.", *taken.notes])
             events.record("backup.taken", said, set=found, job=job.pk, bytes=size)

@@ -25,7 +25,7 @@ from backups import (
     shares,
     snapshots,
 )
-from backups.default_backups import recording
+from backups.default_backups import recording, waiting
 from backups.default_backups.asking import ask, can_take, why_not_taken
 from backups.default_backups.jobs import LOGS, Heartbeat, claim, fail, finish, keep, renew
 from backups.engines import engine_of
@@ -75,6 +75,8 @@ def _take(job: BackupJob, beat: Heartbeat) -> BackupSet | None:
     """Take what was asked for; a full where an incremental cannot be had, and say so."""
     if per_database.is_for_each(job):
         _ask_for_each(job)
+        return None
+    if waiting.is_spared(job) or waiting.has_to_wait(job, _reach):
         return None
     try:
         return attempt(job, beat)

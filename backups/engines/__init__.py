@@ -114,7 +114,8 @@ class Engine(Protocol):
 
     `inspect` and `verifier` read found files; `probe`, `take_full` and `take_incremental` (on a Base; it may say
     FullNeeded) talk to a server that is backed up, `inspect_databases` says how each of its databases stands and
-    `look_around` what stands beside them (logins, jobs). Where backups are of one database each, `take_database` lets
+    `look_around` what stands beside them (logins, jobs); `being_backed_up` names those that somebody else backs up at
+    this moment into files that Farshore can find. Where backups are of one database each, `take_database` lets
     the server write one into a share (a DatabaseOrder, a Share), `write_database` into a Bucket; `find_written` says
     what an earlier attempt at that came to. `snapshot_database` suspends one while somebody has the storage take a
     snapshot of it; `thaw_database` ends what an attempt at that left.
@@ -149,6 +150,9 @@ class Engine(Protocol):
 
     @property
     def look_around(self) -> Callable[[Connection], Surroundings] | None: ...
+
+    @property
+    def being_backed_up(self) -> Callable[[Connection], frozenset[str]] | None: ...
 
     @property
     def read_history(self) -> Callable[..., HistoryPage] | None: ...
@@ -267,6 +271,10 @@ class EnginePackage:
     @property
     def look_around(self) -> Callable[[Connection], Surroundings] | None:
         return self._verb("look_around")
+
+    @property
+    def being_backed_up(self) -> Callable[[Connection], frozenset[str]] | None:
+        return self._verb("being_backed_up")
 
     @property
     def read_history(self) -> Callable[..., HistoryPage] | None:

@@ -11,7 +11,10 @@ class BackupJob(models.Model):
     """queued ──claim──> running ──> succeeded (`result`) or failed (`error`, tried again at `due_at`) or cancelled.
 
     At most one is queued or running per (instance, database), whatever is clicked twice (R-6.2); beside it one of the
-    log, which goes on while a full backup takes its hours.
+    log, which goes on while a full backup takes its hours, and one that was waited for in vain: it runs on, another
+    full is taken in its place (`overtaken_at`), and it is claimed no more.
+
+    `waits_until`: it is queued while somebody else's job backs the database up, which was last `seen_running_at`.
     """
 
     class State(models.TextChoices):
@@ -52,6 +55,9 @@ class BackupJob(models.Model):
     upload_id = models.CharField(max_length=500, blank=True)
     sent_bytes = models.BigIntegerField(default=0)
     percent = models.PositiveSmallIntegerField(null=True)  # how far the server is, while it writes the backup itself
+    waits_until = models.DateTimeField(null=True)
+    seen_running_at = models.DateTimeField(null=True)
+    overtaken_at = models.DateTimeField(null=True)
     error = models.TextField(blank=True)
     result = models.ForeignKey("backups.BackupSet", models.PROTECT, null=True, related_name="job")
 
@@ -59,7 +65,7 @@ class BackupJob(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["instance", "database"],
-                condition=Q(state__in=["queued", "running"]) & ~Q(kind="log"),
+                condition=Q(state__in=["queued", "running"], overtaken_at=None) & ~Q(kind="log"),
                 name="one_backup_at_a_time",
             ),
             models.UniqueConstraint(

@@ -14,6 +14,7 @@ from backups.engines import engine_of
 from backups.models import BackupJob, Instance, Kind
 from backups.timetable import USUAL_TIME
 from console.widgets import words
+from console.widgets.effects import minute
 from console.widgets.labels import translated
 
 State = BackupJob.State
@@ -94,6 +95,8 @@ def job_told(instance: Instance) -> Job | None:
     if job.state == State.FAILED:
         said = _said(gettext("The last default backup failed: %(error)s"), error=words.plain(job.error))
         return Job(_with_database(said, job), False, "")
+    if job.waits_until and not job.attempt_key:
+        return Job(_with_database(_waiting(job), job), True, job.error)
     said = _said(
         _moving(job),
         state=translated(job.get_state_display()).lower(),
@@ -121,6 +124,15 @@ def _moving(job: BackupJob) -> str:
     if engine_of(job.instance.engine).capabilities.takes_differentials:
         return gettext("A differential backup is %(state)s (%(reason)s); %(bytes)s written so far.")
     return gettext("An incremental backup is %(state)s (%(reason)s); %(bytes)s written so far.")
+
+
+def _waiting(job: BackupJob) -> SafeString:
+    """What R-6.2 waits for, and what comes after it."""
+    sentence = gettext(
+        "A backup that somebody else's job takes is waited for until %(until)s, and used instead of a full backup of"
+        " Farshore's own. If it has not arrived by then, one full backup is taken."
+    )
+    return _said(sentence, until=minute(job.waits_until))
 
 
 def _with_database(said: SafeString, job: BackupJob) -> SafeString:

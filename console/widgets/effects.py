@@ -216,7 +216,10 @@ def _add_refused(effects: Effects, refused: Sequence[Step]) -> None:
 
 # ---- what runs first
 
-RUNS_FIRST = gettext_noop("%(name)s: a full backup runs first.")
+RUNS_FIRST = gettext_noop(
+    "%(name)s: a full backup runs first; a default backup that already runs is waited for, up to 6 hours, and used"
+    " instead."
+)
 WAITS = gettext_noop("Nothing can be restored until the next full backup arrives: %(name)s.")
 CANNOT_START = gettext_noop(
     "%(name)s: %(region)s cannot start a %(server)s yet (versions there: %(versions)s). Copies arrive all the same;"

@@ -373,11 +373,11 @@ class Meter:
         if self.run.order.stats and self.request.percent >= self.told + self.run.order.stats:
             self.told = int(self.request.percent) // self.run.order.stats * self.run.order.stats
             self.run.say(Message(3211, f"{self.told} percent processed.", 0))
-        pace = self.run.machine.pace
-        until = self.began + self.written / pace if pace else 0
         while True:
             if self.run.session.killed.is_set() or self.run.interrupted():
                 raise Interrupted
+            pace = self.run.machine.pace
+            until = self.began + self.written / pace if pace else 0
             if (left := until - time.monotonic()) <= 0.005:
                 return
             time.sleep(min(left, 0.02))

@@ -72,6 +72,7 @@ REPLICAS = _columns("database_id int, group_id guid, is_local bit, is_primary_re
 COUNTERS = _columns("object_name name, counter_name name, instance_name name, cntr_value big")
 REQUESTS = _columns("session_id small, command name, database_id int, percent_complete real, start_time moment")
 SESSIONS = _columns("session_id small, login_name name, program_name name, host_name name")
+LOCKS = _columns("resource_type name, resource_database_id int, request_session_id int")
 SUSPENDED = _columns(
     "db_id int, db_name name, suspend_session_id small, suspend_time_ms big, is_diff_map_cleared bit, "
     "is_write_io_frozen bit"
@@ -343,9 +344,25 @@ def _requests(machine: SimulatedMachine) -> Iterator[Row]:
             yield {
                 "session_id": session.number,
                 "command": request.command,
-                "database_id": request.database.number,
+                "database_id": _current(machine, session),
                 "percent_complete": round(request.percent, 2),
                 "start_time": _local(request.began, machine.time_zone),
+            }
+
+
+def _current(machine: SimulatedMachine, session: Session) -> int | None:
+    found = machine.database(session.database)
+    return found and found.number
+
+
+def _locks(machine: SimulatedMachine) -> Iterator[Row]:
+    """Of all locks those that a backup holds on its database."""
+    for session in list(machine.sessions.values()):
+        if request := session.request:
+            yield {
+                "resource_type": "DATABASE",
+                "resource_database_id": request.database.number,
+                "request_session_id": session.number,
             }
 
 
@@ -376,6 +393,7 @@ _TABLES: dict[str, tuple[tuple[Column, ...], Callable[[SimulatedMachine], Iterat
     "sys.dm_server_suspend_status": (SUSPENDED, _suspended),
     "sys.dm_exec_requests": (REQUESTS, _requests),
     "sys.dm_exec_sessions": (SESSIONS, _sessions),
+    "sys.dm_tran_locks": (LOCKS, _locks),
 }
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,8 @@ from backups.models import BackupFile, BackupJob, BackupSet, CopyState, Instance
 from regions import clock
 from regions.refusals import Refusal
 from tests.backups.world import SOURCE, TARGET, World
-from tests.engines.postgresql.clusters import PASSWORD, Cluster, running
+from tests.engines.postgresql.clusters import OWNER, PASSWORD, Cluster, running
+from tests.engines.sqlserver.conftest import until
 from tests.faults.test_kill_windows import objects_of
 
 pytestmark = pytest.mark.long
@@ -93,3 +96,25 @@ def test_a_wrong_password_is_told_and_tried_again(world: World, instance: Instan
 def test_a_found_instance_is_not_backed_up_by_us(world: World) -> None:
     with pytest.raises(Refusal, match="does not take backups"):
         default_backups.ask(world.instance("ledger"), world.by)
+
+
+def test_somebody_elses_base_backup_is_not_waited_for(
+    world: World, instance: Instance, cluster: Cluster, tmp_path: Path
+) -> None:
+    """R-6.2: nobody finds its files, so that it could not be used instead; both run side by side."""
+    where = ["-h", str(cluster.server.sockets), "-p", str(cluster.port), "-U", OWNER]
+    tool = [str(cluster.server.programs / "pg_basebackup"), *where, "-D", str(tmp_path / "theirs")]
+    theirs = subprocess.Popen([*tool, "--max-rate=32k", "--checkpoint=fast"])
+    try:
+        until(lambda: _under_way(cluster))
+        world.enable(instance)
+        assert take_next() is not None and BackupJob.objects.get().waits_until is None
+        assert theirs.poll() is None and _under_way(cluster) == 1, "theirs still runs, undisturbed"
+    finally:
+        theirs.kill()
+        theirs.wait()
+
+
+def _under_way(cluster: Cluster) -> int:
+    with cluster.owner() as session:
+        return session.execute("SELECT count(*) FROM pg_stat_progress_basebackup").fetchone()[0]

@@ -16,6 +16,7 @@ __all__ = ["Verifier", "breakers", "differences", "inspect", "told_by_history"]
 # What asks a server, and where it is. The driver is loaded by the first call, not by asking whether the verb is there.
 _ASKING = {
     "ask": "checking.ask",
+    "being_backed_up": "beside.being_backed_up",
     "check": "checking.check",
     "why_not_ask": "questions.why_not_ask",
     "count_rows": "checking.count_rows",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -54,10 +55,12 @@ def somebody_backing_up(sql: Fixture, instance: Instance, database: str = "Order
         with suppress(Refusal), session(where, "SQLAgent - TSQL JobStep") as opened:
             opened.run(statement, seconds=60)
 
+    def mine() -> list[Any]:
+        return [one for one in list(sql.machine.sessions.values()) if one.user == "agent" and one.request]
+
     sql.machine.pace = 1
     job = threading.Thread(target=back_up)
     job.start()
-    mine = lambda: [one for one in list(sql.machine.sessions.values()) if one.user == "agent" and one.request]  # noqa: E731
     try:
         until(mine)
         yield mine()[0]

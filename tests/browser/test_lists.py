@@ -52,6 +52,21 @@ def test_the_next_page_begins_at_its_top_and_the_pager_keeps_the_focus(long_list
     expect(long_list.get_by_role("link", name="Previous")).to_be_focused()
 
 
+def test_the_bar_of_what_is_selected_lies_above_the_buttons_of_the_rows(long_list: Page) -> None:
+    """Both stay in sight: wherever the list stands, no corner of the bar's button is covered."""
+    long_list.set_viewport_size({"width": 1440, "height": 900})
+    long_list.get_by_label("Select db-00").check()
+    at_its_edges = """button => {
+        const box = button.getBoundingClientRect();
+        return [box.top + 3, box.bottom - 3].every(y => [box.left + 9, box.right - 9].every(
+            x => button.contains(document.elementFromPoint(x, y))));
+    }"""
+    button = long_list.get_by_role("button", name="Backup Settings")
+    for scrolled in range(0, 700, 23):
+        long_list.evaluate("y => scrollTo(0, y)", scrolled)
+        assert button.evaluate(at_its_edges), scrolled
+
+
 def test_who_only_looks_sees_no_bar_for_what_is_selected(live_server: Any, desk: Page, fleet: Fleet) -> None:
     fleet.instance("orders")
     desk.goto(live_server.url + "/backups/pending/")

@@ -8,13 +8,22 @@ from datetime import timedelta
 from django.db.models import Q, QuerySet
 
 from backups import layout, presence
-from backups.models import BackupJob, Copy, CopyState, Transfer
+from backups.models import ENDED, BackupJob, CopiedFile, Copy, CopyState, Transfer
 from regions import clock
 from regions.models import Installation, Store
 from regions.storage import Storage, StorageError
 
 log = logging.getLogger(__name__)
 ORPHAN_AGE = timedelta(hours=24)
+
+
+def abandon_transfers(copy: Copy) -> None:
+    """Give up the attempts that only this copy needs; `clean_up` removes what they left in the store."""
+    held = Transfer.objects.select_for_update(of=("self",)).filter(copied_files__copy=copy.pk).order_by("pk")
+    list(held.only("pk"))  # who shares them is read under the lock: another copy may be taking one up in this moment
+    others = CopiedFile.objects.exclude(copy=copy.pk).exclude(copy__state__in=ENDED)
+    mine = Transfer.objects.filter(copied_files__copy=copy.pk).exclude(pk__in=others.values("transfer"))
+    mine.exclude(state__in=(Transfer.State.CLEANED, Transfer.State.DELETED)).update(state=Transfer.State.ABANDONED)
 
 
 def clean_up(region_id: str, limit: int = 200) -> int:

@@ -16,7 +16,7 @@ from unicodedata import category
 from django.db import DataError, IntegrityError, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
 
-from backups import bell, events, layout, policies, presence, standings
+from backups import bell, cancelling, events, layout, presence, standings
 from backups.engines import engine_of
 from backups.engines.facts import Inspection, Method, SetFacts
 from backups.events import speakable
@@ -103,11 +103,6 @@ def due(region_id: str, every: timedelta = LOOKS_APART) -> list[Instance]:
     at = clock.now()
     found = Instance.objects.living().filter(region=region_id, arrival=Arrival.FOUND).exclude(prefixes=[])
     return list(found.filter(Q(looked_at=None) | Q(looked_at__lte=at - every)).order_by("looked_at", "pk"))
-
-
-def is_looked_at(instance: Instance) -> bool:
-    """Whether anybody will look again for this instance's files."""
-    return instance.arrival == Arrival.FOUND and bool(instance.prefixes) and not instance.released
 
 
 def look(instance: Instance) -> int:
@@ -427,4 +422,4 @@ def _settle_losses(instance: Instance) -> None:
     lost = SetFile.objects.filter(Q(file__state=BackupFile.State.GONE) | replaced, set__instance=instance)
     owed = Copy.objects.filter(set__in=lost.values("set"), state__in=PENDING).exclude(state=CopyState.VERIFYING)
     for copy in owed.select_related("set__instance", "policy"):
-        policies.cancel(copy, CancelReason.SOURCE_GONE)
+        cancelling.cancel(copy, CancelReason.SOURCE_GONE)

@@ -16,6 +16,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import DateTimeField, DurationField, ExpressionWrapper, F, Q, QuerySet, Value
 
 from backups import (
+    cancelling,
     dependents,
     eligibility,
     events,
@@ -196,7 +197,7 @@ def _disable(policy: CopyPolicy, by: By, at: datetime) -> None:
         hidden_at=at,
     )
     planning.close_coverage(policy, at)
-    policies.cancel_in_flight(policy, CancelReason.DISABLED, by)
+    cancelling.cancel_in_flight(policy, CancelReason.DISABLED, by)
     planning.forget_cancelled(policy)
     count = _hide(policy, at)
     said = f"Level-2 backup in {policy.destination.name} was disabled; {count} sets are kept, hidden and not charged."

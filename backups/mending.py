@@ -23,7 +23,6 @@ from backups import (
     bell,
     carrying,
     damage,
-    discovery,
     events,
     layout,
     locks,
@@ -98,7 +97,7 @@ def mend_slice(copy: Copy, until: float | None = None) -> bool:
     except carrying.SourceGone:
         _tell_source_gone(copy)
     except carrying.SourceChanged:
-        if discovery.is_looked_at(copy.set.instance):
+        if copy.set.instance.is_looked_at:
             return _rest(copy, replication.NEXT_LOOKS_WAIT)  # they tell whether the set was appended to, or is lost
         _tell_source_gone(copy)
     except verification.Disagrees as error:

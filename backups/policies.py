@@ -12,6 +12,7 @@ from django.db.models import F, Max, Q
 from backups import (
     agreements,
     alerts,
+    cancelling,
     default_backups,
     eligibility,
     events,
@@ -24,20 +25,14 @@ from backups import (
     standings,
 )
 from backups.events import FARSHORE, By
-from backups.leases import nobodys
 from backups.models import (
-    ENDED,
-    PENDING,
     Acceptance,
     CancelReason,
-    CopiedFile,
     Copy,
     CopyPolicy,
-    CopyState,
     Instance,
     Kind,
     PolicyKind,
-    Transfer,
 )
 from backups.policy_settings import (
     LONGEST_DAYS,
@@ -69,8 +64,6 @@ __all__ = [
     "Settings",
     "apply",
     "apply_many",
-    "cancel",
-    "cancel_too_late",
     "check",
     "current_settings",
     "destinations_among",
@@ -259,80 +252,11 @@ def _end(policy: CopyPolicy, reason: str, by: By, at: datetime) -> list[Copy]:
         planning.forget_cancelled(policy)
     word = "was disabled" if reason == CancelReason.DISABLED else f"no longer goes to {policy.destination.name}"
     events.record(f"policy.{reason}", f"Cross-region backup {word}.", by=by, instance=policy.instance, policy=policy.pk)
-    orphans = cancel_in_flight(policy, reason, by)
+    orphans = cancelling.cancel_in_flight(policy, reason, by)
     log_gaps.close_alerts(policy.instance)
     alerts.close_alert("instance_suspended", f"instance:{policy.instance_id}")
     alerts.close_alert("waiting_for_full", f"instance:{policy.instance_id}")
     return orphans
-
-
-def cancel_in_flight(policy: CopyPolicy, reason: str, by: By) -> list[Copy]:
-    """Cancel what has not arrived under a policy; return those copies. Call with the copies locked."""
-    pending = policy.copies.filter(state__in=PENDING).select_related("set__instance").order_by("pk")
-    cancelled = [copy for copy in pending if _cancel(copy, reason, by)]
-    for store in {copy.destination_store_id for copy in cancelled}:
-        retention.reschedule(policy.instance_id, store, by)
-    return cancelled
-
-
-def cancel(copy: Copy, reason: str, by: By = FARSHORE, *, fence: int | None = None) -> bool:
-    """Cancel a pending copy, whoever holds it; its worker finds out at its next step, its parts are cleaned up.
-
-    `fence`: what a worker says who cancels what it carries; nothing happens when the copy is no longer its own (I15).
-    """
-    with transaction.atomic():
-        retention.lock_copies(copy.set.instance_id, copy.destination_store_id)
-        if not _cancel(copy, reason, by, fence=fence):
-            return False
-        retention.reschedule(copy.set.instance_id, copy.destination_store_id, by)
-        if copy.set.kind == Kind.LOG:
-            log_gaps.settle(copy.set.instance, copy.destination_store, copy.set.database)
-    return True
-
-
-def cancel_too_late(instance_id: int, store_id: int, limit: int = 200) -> int:
-    """Cancel what has not arrived at a store before its date, and is in nobody's hands (R-2.5); return how many.
-
-    Asked with the copies locked: none of them is claimed, and no date moved, in this moment.
-    """
-    with transaction.atomic():
-        retention.lock_copies(instance_id, store_id)
-        at = clock.now()
-        late = Copy.objects.pending().filter(nobodys(at), set__instance=instance_id, destination_store=store_id)
-        rows = late.filter(expires_at__lte=at).select_related("set__instance", "destination_store").order_by("pk")
-        gone = [copy for copy in rows[:limit] if _cancel(copy, CancelReason.EXPIRED, FARSHORE)]
-        if gone:
-            retention.reschedule(instance_id, store_id)
-        for database in sorted({copy.set.database for copy in gone if copy.set.kind == Kind.LOG}):
-            log_gaps.settle(gone[0].set.instance, gone[0].destination_store, database)
-    return len(gone)
-
-
-def _cancel(copy: Copy, reason: str, by: By, *, fence: int | None = None) -> bool:
-    """Cancel one copy; call with the copies locked, and date the others anew afterwards."""
-    mine = Copy.objects.filter(pk=copy.pk, state__in=PENDING)
-    won = (mine if fence is None else mine.filter(fence=fence)).update(
-        state=CopyState.CANCELLED,
-        cancel_reason=reason,
-        cancelled_at=clock.now(),
-        leased_until=None,
-        fence=F("fence") + 1,
-    )
-    if not won:
-        return False
-    abandon_transfers(copy)
-    alerts.close_alerts_of(f"copy:{copy.pk}")
-    planning.say_cancelled(copy, reason, by)
-    return True
-
-
-def abandon_transfers(copy: Copy) -> None:
-    """Give up the attempts that only this copy needs; `cleaning.clean_up` removes what they left in the store."""
-    held = Transfer.objects.select_for_update(of=("self",)).filter(copied_files__copy=copy.pk).order_by("pk")
-    list(held.only("pk"))  # who shares them is read under the lock: another copy may be taking one up in this moment
-    others = CopiedFile.objects.exclude(copy=copy.pk).exclude(copy__state__in=ENDED)
-    mine = Transfer.objects.filter(copied_files__copy=copy.pk).exclude(pk__in=others.values("transfer"))
-    mine.exclude(state__in=(Transfer.State.CLEANED, Transfer.State.DELETED)).update(state=Transfer.State.ABANDONED)
 
 
 def _set_terms(instance: Instance, wanted: Settings, by: By, at: datetime) -> None:

@@ -10,12 +10,12 @@ from django.db.models import Count, F, Q, QuerySet, Sum
 
 from backups import (
     alerts,
+    cleaning,
     dependents,
     events,
     expiring,
     locks,
     log_chain,
-    policies,
     presence,
     recoveries,
     retention,
@@ -243,7 +243,7 @@ def _finish(copy: Copy) -> bool:
                 bytes=copy.stored_bytes,
             )
             alerts.close_alert("database_not_seen", expiring.database_subject(copy))
-            policies.abandon_transfers(copy)  # kept for a sharer that was cancelled while we deleted
+            cleaning.abandon_transfers(copy)  # kept for a sharer that was cancelled while we deleted
     return bool(won)
 
 

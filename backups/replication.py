@@ -20,15 +20,14 @@ from django.db.models import F, Q
 from backups import (
     alerts,
     bell,
+    cancelling,
     carrying,
-    discovery,
     events,
     layout,
     locks,
     log_gaps,
     manifest,
     planning,
-    policies,
     presence,
     retention,
     verification,
@@ -98,12 +97,12 @@ def carry_slice(copy: Copy, until: float | None = None) -> bool:
     except carrying.Busy:
         return _rest(copy, OTHER_WORKER_WAIT)
     except carrying.SourceGone:
-        policies.cancel(copy, CancelReason.SOURCE_GONE, fence=copy.fence)
+        cancelling.cancel(copy, CancelReason.SOURCE_GONE, fence=copy.fence)
         return False
     except carrying.SourceChanged:
-        if discovery.is_looked_at(copy.set.instance):
+        if copy.set.instance.is_looked_at:
             return _rest(copy, NEXT_LOOKS_WAIT, error="Its file changed at the source; the next looks tell what it is.")
-        policies.cancel(copy, CancelReason.SOURCE_GONE, fence=copy.fence)
+        cancelling.cancel(copy, CancelReason.SOURCE_GONE, fence=copy.fence)
         return False
     except (StorageError, verification.Disagrees, Refusal) as error:
         fail(copy, str(error))
@@ -131,7 +130,7 @@ def _cancel_too_late(copy: Copy) -> None:
     with transaction.atomic():
         retention.lock_copies(copy.set.instance_id, copy.destination_store_id)
         if _is_too_late(copy):
-            policies.cancel(copy, CancelReason.EXPIRED, fence=copy.fence)
+            cancelling.cancel(copy, CancelReason.EXPIRED, fence=copy.fence)
 
 
 def cancel_too_late() -> int:
@@ -145,7 +144,7 @@ def cancel_too_late() -> int:
     count = 0
     for instance, store in sorted(set(late.values_list("set__instance", "destination_store"))):
         try:
-            count += policies.cancel_too_late(instance, store)
+            count += cancelling.cancel_too_late(instance, store)
         except Exception:  # with its traceback; one instance must not keep those of everybody else waiting
             log.exception("late copies not cancelled", extra={"instance": instance, "store": store})
     return count

@@ -137,3 +137,8 @@ class Instance(models.Model):
     @property
     def released(self) -> bool:
         return self.released_at is not None
+
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether anybody will look again for this instance's files."""
+        return self.arrival == Arrival.FOUND and bool(self.prefixes) and not self.released

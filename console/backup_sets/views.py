@@ -13,7 +13,7 @@ from django.utils.translation import gettext, ngettext
 from django.views import View
 from django.views.decorators.http import require_POST
 
-from backups import access, holds, mending, planning, policies, replication, retiring, server_scripts
+from backups import access, cancelling, holds, mending, planning, replication, retiring, server_scripts
 from backups.events import By
 from backups.models import BackupJob, BackupSet, CancelReason, Copy, CopyState, Hold, Role, Transfer
 from console.backup_sets.beside import beside, file_name
@@ -107,7 +107,7 @@ class Cancel(View):
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         copy = _operated_copy(request, pk)
-        if not policies.cancel(copy, CancelReason.PERSON, acting(request)):
+        if not cancelling.cancel(copy, CancelReason.PERSON, acting(request)):
             return done(request, gettext("It is not under way any more."), back=_page_of(copy), tone="bad")
         return done(request, gettext("The copy is cancelled."), back=_page_of(copy))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from backups import audit, discovery, planning, policies, replication
+from backups import audit, cancelling, discovery, planning, policies, replication
 from backups.models import PENDING, BackupFile, BackupSet, Copy, CopyState, Family, Instance
 from tests.backups.histories import Machine
 from tests.backups.world import OTHER, TARGET
@@ -270,7 +270,7 @@ class PlanningMachine(Machine):
             key = self.pick(pending)
             self.model.cancel(key, "by_a_person")
             copy = Copy.objects.live().get(set=self.pks[key[0]], destination_store__region=key[1])
-            assert policies.cancel(copy, "by_a_person", self.world.by)
+            assert cancelling.cancel(copy, "by_a_person", self.world.by)
 
     # ---- default backups
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from backups import (
     audit,
+    cancelling,
     expiring,
     log_chain,
     planning,
@@ -414,7 +415,7 @@ class RetentionMachine(Machine):
         if pending := self._in("pending"):
             copy = self.pick(pending)
             self.model.cancel(copy)
-            assert policies.cancel(self._row(copy), "by_a_person", self.world.by)
+            assert cancelling.cancel(self._row(copy), "by_a_person", self.world.by)
 
     def _in(self, *states: str) -> list[Kept]:
         return [copy for copy in self.model.copies if copy.state in states]

@@ -9,6 +9,7 @@ import pytest
 
 from backups import (
     audit,
+    cancelling,
     default_backups,
     expiring,
     log_gaps,
@@ -339,7 +340,7 @@ def test_a_missing_file_that_the_source_still_has_is_copied_and_no_backup_is_tak
     history.full()
     history.world.carry()
     first, dropped, last = history.logs(3)
-    policies.cancel(dropped.copies.get(), "by_a_person", history.world.by)
+    cancelling.cancel(dropped.copies.get(), "by_a_person", history.world.by)
     history.world.carry()
     assert history.windows[0][1] == first.finished_at
     [gap] = history.gaps
@@ -409,7 +410,7 @@ def test_a_gap_is_found_even_when_the_log_behind_it_was_planned_long_ago(history
     history.full()
     logs = history.logs(5)
     BackupFile.objects.filter(sets=logs[2]).update(state=BackupFile.State.GONE)
-    policies.cancel(logs[2].copies.get(), "source_gone")
+    cancelling.cancel(logs[2].copies.get(), "source_gone")
     assert [gap.begins for gap in history.gaps] == [logs[3].first_position]
     history.work()
     assert history.gaps[0].healing == ("backup" if history.instance.arrival == "taken" else "person")

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from backups import audit, log_gaps, policies, purging, retention, windows
+from backups import audit, cancelling, log_gaps, policies, purging, retention, windows
 from backups.models import BackupFile, BackupJob, BackupSet, CancelReason, Copy, LogGap, RestorableInterval
 from tests.backups.logs import History, copied, open_alerts
 from tests.backups.time_machine import TimeMachine
@@ -204,7 +204,7 @@ def test_a_log_that_is_missing_at_the_switch_is_a_gap_with_its_limits(history: H
 def dropped(history: History, *logs: BackupSet) -> None:
     """A person cancelled their copies, which the next log shows to be a gap."""
     for log in logs:
-        policies.cancel(log.copies.get(), CancelReason.PERSON, history.world.by)
+        cancelling.cancel(log.copies.get(), CancelReason.PERSON, history.world.by)
 
 
 def open_gaps(history: History) -> list[LogGap]:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from backups import audit, carrying, cleaning, level2, planning, policies, replication, tasks, watch
+from backups import audit, cancelling, carrying, cleaning, level2, planning, policies, replication, tasks, watch
 from backups.events import FARSHORE
 from backups.models import PENDING, Alert, Copy, CopyState, Instance, StorageSpan, Transfer
 from tests.backups.time_machine import TimeMachine
@@ -87,7 +87,7 @@ def test_a_base_waits_as_long_as_the_differential_that_needs_it(
     planning.weigh(world.finished(orders, base=owed.set).pk)
     time_machine.forward(days=3)
     assert replication.cancel_too_late() == 0
-    policies.cancel(Copy.objects.get(set__kind="differential"), "by_a_person", FARSHORE)
+    cancelling.cancel(Copy.objects.get(set__kind="differential"), "by_a_person", FARSHORE)
     assert replication.cancel_too_late() == 1 and ending(owed) == TOO_LATE
 
 
@@ -128,7 +128,7 @@ def test_who_wants_no_logs_any_more_is_told_of_none(world: World, orders: Instan
     lost = world.finished(orders, kind="log", first_position=1, last_position=2)
     planning.weigh(lost.pk)
     log = lost.copies.get()
-    policies.cancel(log, "source_gone")
+    cancelling.cancel(log, "source_gone")
     assert told(log)
     world.set(orders, logs_enabled=False)
     assert told(log) == [] and told(missed)

@@ -20,6 +20,7 @@ import pytest
 from django.db import connection
 
 from backups import (
+    cancelling,
     carrying,
     cleaning,
     default_backups,
@@ -372,7 +373,7 @@ def test_publishing_and_cancelling_beside_each_other_do_not_wait_in_a_circle(
     older = claimed(world, orders, database="Older")
     newer = claimed(world, orders, database="Newer")
     pause = Pause(monkeypatch, retention, "open_span")
-    overlap(start, pause, partial(replication.carry_slice, newer), partial(policies.cancel, older, "by_a_person"))
+    overlap(start, pause, partial(replication.carry_slice, newer), partial(cancelling.cancel, older, "by_a_person"))
     states = Copy.objects.order_by("pk").values_list("state", flat=True)
     assert list(states) == [CopyState.CANCELLED, CopyState.COMPLETED]
 
@@ -417,7 +418,7 @@ def test_cancelling_the_owner_leaves_an_attempt_to_who_takes_it_up(
     Copy.objects.filter(pk=owner.pk).update(leased_until=clock.now() - timedelta(seconds=1))
     pause = Pause(monkeypatch, CopiedFile.objects, "update_or_create", after=True)
     taking_up = partial(carrying._ready_attempt, heir, heir.set.files.get())
-    overlap(start, pause, taking_up, partial(policies.cancel, owner, "by_a_person"))
+    overlap(start, pause, taking_up, partial(cancelling.cancel, owner, "by_a_person"))
     assert Transfer.objects.get().state == Transfer.State.JOURNALED
     replication.carry_slice(heir)
     assert Copy.objects.get(pk=heir.pk).state == CopyState.COMPLETED
@@ -429,9 +430,9 @@ def test_a_cancelled_owners_attempt_is_not_taken_up(
     owner, heir = sharers(world, orders)
     file = owner.set.files.get()
     abandoned = carrying._ready_attempt(owner, file)
-    pause = Pause(monkeypatch, policies, "abandon_transfers", after=True)
-    cancelling = partial(policies.cancel, owner, "by_a_person")
-    _, taken_up = overlap(start, pause, cancelling, partial(carrying._ready_attempt, heir, file))
+    pause = Pause(monkeypatch, cleaning, "abandon_transfers", after=True)
+    ending = partial(cancelling.cancel, owner, "by_a_person")
+    _, taken_up = overlap(start, pause, ending, partial(carrying._ready_attempt, heir, file))
     assert taken_up != abandoned
     assert Transfer.objects.get(pk=abandoned.pk).state == Transfer.State.ABANDONED
 
@@ -504,7 +505,7 @@ def test_what_was_kept_for_a_sharer_who_is_cancelled_meanwhile_is_cleaned_up(
     pause = Pause(monkeypatch, purging, "_finish")
     deleting = start(purging.purge_due, TARGET)
     pause.reached()
-    policies.cancel(fresh, "by_a_person")
+    cancelling.cancel(fresh, "by_a_person")
     pause.go_on()
     assert deleting.result(LONGEST_WAIT) == 1
     assert cleaning.clean_up(TARGET) == 1

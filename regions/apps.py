@@ -11,9 +11,9 @@ class RegionsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from regions import catalog, moments, secrets, vanishing
+        from regions import moments, secrets, shipping, vanishing
 
         secrets.register("regions.Store", "sealed_credentials", lambda store: store.identity)
         connection_created.connect(moments.use, dispatch_uid="regions.moments")
         connection_created.connect(vanishing.notice, dispatch_uid="regions.vanishing")
-        post_migrate.connect(catalog.load_after_migrate, sender=self, dispatch_uid="regions.catalog")
+        post_migrate.connect(shipping.load_after_migrate, sender=self, dispatch_uid="regions.catalog")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 MAINLAND, HONG_KONG, OUTSIDE, FINANCE = "mainland", "hongkong", "outside", "finance"
 
@@ -42,28 +42,3 @@ CATALOG = (
     Entry("cn-shanghai-finance-1", "China East 2 Finance", FINANCE),
     Entry("cn-shenzhen-finance-1", "China South 1 Finance", FINANCE),
 )
-
-
-def load(using: str = "default") -> None:
-    """Bring every region of the catalogue into the database; safe to repeat, keeps what a team has hidden."""
-    from regions.models import Region
-
-    Region.objects.using(using).bulk_create(
-        [
-            Region(id=entry.id, name=entry.name, scope=entry.scope, country=entry.country, position=position)
-            for position, entry in enumerate(CATALOG, start=1)
-        ],
-        update_conflicts=True,
-        unique_fields=["id"],
-        update_fields=["name", "scope", "country", "position"],
-    )
-
-
-def load_after_migrate(using: str = "default", **_: Any) -> None:
-    """Load after every migrate: an upgrade brings new regions, and a test's flush does not lose the old ones."""
-    from django.db import connections
-
-    from regions.models import Region
-
-    if Region._meta.db_table in connections[using].introspection.table_names():
-        load(using)

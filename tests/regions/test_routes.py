@@ -4,9 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from regions.catalog import CATALOG, OUTSIDE, load
+from regions.catalog import CATALOG, OUTSIDE
 from regions.models import Region
 from regions.routes import crosses_border, why_not
+from regions.shipping import load
 
 PLACES = [Region(id=entry.id, name=entry.name, scope=entry.scope, country=entry.country) for entry in CATALOG]
 

@@ -107,6 +107,16 @@ def attach(
     return store
 
 
+def move(store: Store, url: str, options: Mapping[str, Any], credentials: Mapping[str, str], by: By) -> Store:
+    """Reach an attached store at another address from now on, after a whole round trip there; raises Refusal."""
+    before = store.url
+    store = stores.reconnect(store, options, credentials, url)
+    said = f"The store of {store.region} is reached at {store.url}; before, at {before}."
+    events.record("store.moved", said, by=by, store=store.pk, before=before)
+    bell.announce_region(store.region_id)
+    return store
+
+
 def reprobe(store: Store, by: By) -> Store:
     """Do the round trip again; what is wrong stands in the store's `last_error`."""
     stores.probe(store)

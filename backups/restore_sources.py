@@ -26,7 +26,7 @@ def of_copy(copy: Copy, *, through: Through | None = None, is_compared: bool = T
     """
     carried = [place.transfer for place in copy.copied_files.select_related("transfer").order_by("pk")]
     transfer = _only(copy.set, carried)
-    parts = _proven(transfer) if is_compared else []
+    parts = proven(transfer) if is_compared else []
     return Source(facts_of(copy.set), lambda: _open_transfer(copy, transfer, parts, through))
 
 
@@ -64,7 +64,7 @@ def pieces_of(
 
 
 def _carried(copy: Copy, transfer: Transfer, through: Through | None, is_compared: bool) -> Piece:
-    parts = _proven(transfer) if is_compared else []
+    parts = proven(transfer) if is_compared else []
     return Piece(f"transfer {transfer.pk}", transfer.size, lambda: _open_transfer(copy, transfer, parts, through))
 
 
@@ -79,7 +79,7 @@ def _only(found: BackupSet, files: list) -> BackupFile | Transfer:
     return files[0]
 
 
-def _proven(transfer: Transfer) -> list[Part]:
+def proven(transfer: Transfer) -> list[Part]:
     """Return the parts as they were read back."""
     return [
         Part(number=part.number, offset=part.offset, size=part.size, sha256=part.sha256)

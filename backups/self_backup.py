@@ -14,10 +14,12 @@ from datetime import datetime, time, timedelta
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import Count, OuterRef, Subquery
+from django.db.models.functions import Coalesce
 
 from backups import cleaning, events, layout, own_tools, presence, seals
 from backups.events import FARSHORE, By
-from backups.models import SelfBackup
+from backups.models import Copy, SelfBackup
 from backups.timetable import last_slot
 from regions import clock
 from regions.models import Installation, Store
@@ -68,10 +70,20 @@ def _newest() -> SelfBackup | None:
 
 
 def chosen_store(region_id: str = "") -> Store:
-    """Return the store of the region named, else of SELF_BACKUP_REGION, else the first one attached that is there."""
+    """Return the store of the region named, else of SELF_BACKUP_REGION, else the one that keeps most copies.
+
+    Who has lost the other places goes there anyway. Of those that keep as many, the first one attached that is there.
+    """
     if named := region_id or settings.SELF_BACKUP_REGION:
         return store_of(named)
-    attached = Store.objects.attached().order_by("attached_at", "pk")
+    kept = Copy.objects.present().filter(destination_store=OuterRef("pk")).order_by().values("destination_store")
+    number = Coalesce(Subquery(kept.annotate(number=Count("pk")).values("number")), 0)
+    attached = (
+        Store.objects.attached()
+        .filter(role=Store.Role.PRIMARY)
+        .annotate(kept=number)
+        .order_by("-kept", "attached_at", "pk")
+    )
     store = attached.filter(state=Store.State.OK).first() or attached.first()
     if store is None:
         raise Refusal("StoreMissing", "No store is attached.", "Attach one on the Stores page.")

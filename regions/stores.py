@@ -31,6 +31,7 @@ REMEDIES = {
     "NameUnknown": "Check the endpoint.",
     "NoCredentials": "Enter an access key and its secret.",
     "NoSuchBucket": "Create the bucket, or correct its name.",
+    "NoSuchFolder": "Mount it there again, or correct the address.",
     "NoSpace": "Make room first.",
     "ReadOnly": "Mount it writable.",
     "SignatureDoesNotMatch": "Check the secret key and the region.",
@@ -91,9 +92,14 @@ def test(
         return _examined(storage)
 
 
-def reconnect(store: Store, options: Mapping[str, Any], credentials: Mapping[str, str]) -> Store:
-    """Change how an attached store is reached, after a round trip that way; raises Refusal and keeps the old one."""
-    place = StoreOptions(store.url, clean_options(store.url, options), dict(credentials))
+def reconnect(store: Store, options: Mapping[str, Any], credentials: Mapping[str, str], url: str = "") -> Store:
+    """Change how an attached store is reached, after a round trip that way; raises Refusal and keeps the old one.
+
+    `url`: where it lies now, when it is another address; the marker there says that it is the same store.
+    """
+    url = clean_url(url or store.url)
+    place = StoreOptions(url, clean_options(url, options), dict(credentials))
+    _require_free(store.region, store.role, place, but=store)
     with _in_words():
         storage = open_storage(place)
         _require_ours(marker.read(storage), store)
@@ -190,9 +196,9 @@ def _require_ours(found: marker.Marker | None, store: Store) -> None:
         raise Refusal("StoreTaken", "The store's marker is another's.", "Choose another prefix.", "url")
 
 
-def _require_free(region: Region, role: str, place: StoreOptions) -> None:
+def _require_free(region: Region, role: str, place: StoreOptions, *, but: Store | None = None) -> None:
     wanted = location_of(place.url, place.options)
-    for other in Store.objects.attached().select_related("region"):
+    for other in Store.objects.attached().exclude(pk=but and but.pk).select_related("region"):
         if (other.region_id, other.role) == (region.pk, role):
             raise Refusal("RegionHasStore", f"{region.name} has a store already: {other.url}.", "Detach it first.")
         if wanted.overlaps(location_of(other.url, other.options)):

@@ -18,12 +18,12 @@ from backups import events, recoveries, retention, seals, windows
 from backups.events import By
 from backups.models import PENDING, Copy, Instance, Recovery, StateObject
 from backups.rebuilding import batches, contents, rows
-from backups.rebuilding.adopting import adopt
+from backups.rebuilding.adopting import adopt, require_lost
 from backups.rebuilding.contents import Contents, Document, Find, Place
 from backups.rebuilding.numbers import number_on
+from backups.rebuilding.recognising import recognise
 from backups.rebuilding.report import WRONG, Report
 from regions.models import Store
-from regions.refusals import Refusal
 from regions.storage import Storage
 
 __all__ = ["Report", "adopt", "number_on", "rebuild"]
@@ -37,18 +37,14 @@ def rebuild(store: Store, by: By, *, rehash: bool = False) -> Report:
     `rehash`: an object that is not the recorded one by its ETag (the folder was moved to another disk, say) is read
     whole, and accepted when it hashes to what was recorded.
     """
-    if Copy.objects.exists() and not Recovery.objects.exists():
-        raise Refusal(
-            "CatalogueNotEmpty",
-            "This Farshore has its catalogue; rebuilding is for one that was lost.",
-            "Begin with an empty one: another FARSHORE_DATA, or another DATABASE_URL.",
-        )
+    require_lost()
     storage, report = store.open(), Report(store)
     found = contents.look(storage)
     fresh = _unknown(store, found)
     _hold_everything(store, storage, bool(fresh), by)
     states = {code: contents.newest_state(storage, infos, report) for code, infos in found.states.items()}
     _describe(states, report)
+    recognise(store, storage, found, report, rehash=rehash)
     touched = _bring_back_copies(fresh, found, storage, report, rehash) | _place_holds(states, report)
     if report.added:
         number_on(found.highest)

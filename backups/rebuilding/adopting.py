@@ -9,7 +9,7 @@ from django.db import transaction
 
 from backups import fleet, layout, manifest, state_objects
 from backups.events import By
-from backups.models import BackupSet, Copy, Instance, ResourceGroup
+from backups.models import BackupSet, Copy, Instance, Recovery, ResourceGroup
 from backups.rebuilding.report import WRONG
 from regions import marker
 from regions.locations import clean_options, clean_url
@@ -27,7 +27,8 @@ def is_empty() -> bool:
 def adopt(url: str, options: Mapping[str, Any], credentials: Mapping[str, str], region_id: str, by: By) -> Store:
     """Attach the store of a lost Farshore to this one, which, being empty, is that installation from now on.
 
-    Raises Refusal where this one has a catalogue of its own. Without `region_id` the manifests say where the store is.
+    One that it knows already, by its marker, is reached at this address from now on. Raises Refusal where this one has
+    a catalogue of its own. Without `region_id` the manifests say where the store is.
     """
     try:
         url = clean_url(url)
@@ -39,7 +40,22 @@ def adopt(url: str, options: Mapping[str, Any], credentials: Mapping[str, str], 
         region = known.region if known else _region_of(storage, found, region_id)
     except StorageError as error:
         raise Refusal("StoreUnreachable", error.sentence, "Check the address and the credentials.", "url") from error
-    return known or _attach_as(found, region, url, options, credentials, by)
+    if known is None:
+        return _attach_as(found, region, url, options, credentials, by)
+    if url == known.url and not options and not credentials:
+        return known
+    require_lost()
+    return fleet.move(known, url, options or known.options, credentials or known.credentials(), by)
+
+
+def require_lost() -> None:
+    """Raise Refusal where this Farshore has the catalogue that it wrote."""
+    if Copy.objects.exists() and not Recovery.objects.exists():
+        raise Refusal(
+            "CatalogueNotEmpty",
+            "This Farshore has its catalogue; rebuilding is for one that was lost.",
+            "Begin with an empty one: another FARSHORE_DATA, or another DATABASE_URL.",
+        )
 
 
 def _attach_as(

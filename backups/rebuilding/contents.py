@@ -165,15 +165,24 @@ def object_of(file: Mapping[str, Any], found: Contents, storage: Storage, rehash
     if (info.size, info.etag) == (file["size"], file["etag"]):
         return replace(info, version=file.get("version") or "")
     if info.size != file["size"] or not rehash:
-        raise Refusal(
-            "ObjectReplaced",
-            f"Another object lies under {file['key']} than was recorded.",
-            "If the store was moved, to another disk say, repeat with --rehash.",
-        )
+        raise replaced(file["key"])
+    hold_against(storage, info, parts)
+    return info
+
+
+def hold_against(storage: Storage, info: ObjectInfo, parts: list[Part]) -> None:
+    """Read an object whole; raises Refusal where it does not hash to these parts."""
     try:
         with reader(storage, info, parts) as body:
             while body.read(1 << 20):
                 pass
     except Differs as error:
-        raise Refusal("ObjectReplaced", f"{file['key']} does not hash to what was recorded.", "") from error
-    return info
+        raise Refusal("ObjectReplaced", f"{info.key} does not hash to what was recorded.", "") from error
+
+
+def replaced(key: str) -> Refusal:
+    return Refusal(
+        "ObjectReplaced",
+        f"Another object lies under {key} than was recorded.",
+        "If the store was moved, to another disk say, repeat with --rehash.",
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from io import StringIO
@@ -354,6 +355,61 @@ def test_a_folder_that_was_moved_to_another_disk_is_accepted_when_it_hashes_to_w
     for copy in Copy.objects.all():
         with restore_sources.of_copy(copy).open() as body:
             assert len(body.read()) == 100
+
+
+def test_a_store_that_is_not_there_is_named_and_found_again_where_it_lies_now(
+    fleet: World, lost: dict[str, Any]
+) -> None:
+    rebuild(url(fleet))
+    moved = fleet.folder / "mounted elsewhere"
+    (fleet.folder / TARGET).rename(moved)
+    with pytest.raises(CommandError, match="not there.* name its address"):
+        rebuild(TARGET)
+    assert "nothing that was not known; 0 objects" in rebuild(moved.as_uri())
+    assert Store.objects.get(region=TARGET).url == moved.as_uri()
+    assert url(fleet) in Event.objects.get(kind="store.moved").sentence
+    with restore_sources.of_copy(Copy.objects.first()).open() as body:
+        assert body.read()
+    assert list(audit.breaches()) == []
+
+
+def test_known_copies_in_a_folder_that_was_copied_are_accepted_by_what_our_rows_recorded(
+    fleet: World, lost: dict[str, Any]
+) -> None:
+    """Not by what its manifests say: they could have been exchanged together with the bytes."""
+    rebuild(url(fleet))
+    moved = fleet.folder / "another disk"
+    shutil.copytree(fleet.folder / TARGET, moved)
+    (fleet.folder / TARGET).rename(fleet.folder / "gone")
+    forged = Transfer.objects.order_by("-pk").first()
+    path = moved / forged.key
+    path.write_bytes(b"!" + path.read_bytes()[1:])
+    count = Transfer.objects.count()
+    assert rebuild(moved.as_uri()).count("--rehash") == count
+    said = rebuild(moved.as_uri(), "--rehash")
+    assert f"{count - 1} known objects; 1 objects are told" in said and f"file {forged.file_id}: " in said
+    for copy in Copy.objects.exclude(copied_files__transfer=forged):
+        with restore_sources.of_copy(copy).open() as body:
+            assert len(body.read()) == 100
+    assert Transfer.objects.get(pk=forged.pk).etag == forged.etag
+
+
+def test_a_farshore_that_was_never_lost_moves_no_store(fleet: World) -> None:
+    moved = fleet.folder / "mounted elsewhere"
+    (fleet.folder / TARGET).rename(moved)
+    with pytest.raises(CommandError, match="for one that was lost"):
+        rebuild(moved.as_uri())
+    assert Store.objects.get(region=TARGET).url == url(fleet)
+
+
+def test_a_store_cannot_move_into_another(fleet: World, lost: dict[str, Any]) -> None:
+    rebuild(url(fleet))
+    inside = fleet.folder / SOURCE / "inside"
+    stores.attach(Region.objects.get(pk=SOURCE), (fleet.folder / SOURCE).as_uri())
+    (fleet.folder / TARGET).rename(inside)
+    with pytest.raises(CommandError, match="lies in, or around"):
+        rebuild(inside.as_uri())
+    assert Store.objects.get(region=TARGET).url == url(fleet)
 
 
 def test_an_object_nobody_names_is_told_and_left_alone(fleet: World, lost: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import shutil
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +29,7 @@ from backups.models import (
     Kind,
     Membership,
     Pin,
+    RestorableInterval,
     Restore,
     RestoreSource,
     Role,
@@ -472,7 +473,7 @@ def test_the_command_says_no_in_words(world: World, shop: Instance) -> None:
     User.objects.create_user("stranger")
     refused = {
         ("nobody",): "no instance nobody",
-        (): "no instance",
+        ("",): "no instance",
         ("shop", "--until", "yesterday"): "not a moment",
         ("shop", "--until", "2020-01-01T00:00:00"): "first moment that can be restored",
         ("shop", "--set", "0"): "no copy of set 0",
@@ -488,6 +489,22 @@ def test_the_command_says_no_in_words(world: World, shop: Instance) -> None:
     assert not Restore.objects.exists()
     code, said, _ = run("shop", "--name", "shop", "--json")
     assert code == 1 and json.loads(said)["refusals"][0]["code"] == "NameTaken"
+
+
+def test_the_command_alone_lists_what_can_be_restored(world: World, shop: Instance) -> None:
+    """At three in the morning nobody knows an ID by heart."""
+    assert "Nothing can be restored from copies yet" in run()[1]
+    copy = arrived(world, shop)
+    User.objects.create_user("stranger")
+    until = RestorableInterval.objects.get(instance=shop).ended_at
+    code, said, _ = run()
+    assert code == 0 and f"{until:%Y-%m-%d %H:%M:%S}  {TARGET}" in said and f"{shop.code}  shop" in said
+    code, said, _ = run("--json")
+    [row] = json.loads(said)
+    assert (row["instance"], row["name"], row["store"], row["database"]) == (shop.code, "shop", TARGET, "")
+    assert datetime.fromisoformat(row["until"]) - until < timedelta(milliseconds=1)
+    assert json.loads(run("--json", "--user", "stranger")[1]) == []
+    assert not Restore.objects.exists() and copy.pk
 
 
 def test_the_command_looks_first_and_asks_then(world: World, shop: Instance) -> None:

@@ -110,8 +110,12 @@ def test_bills_agreements_events_and_credentials_come_back_on_another_machine(
     assert refused.returncode == 1 and "Give the recovery kit: --keys FILE" in refused.stderr
     assert elsewhere.ask("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
     assert elsewhere.manage("migrate", "-v0").returncode == 0  # as its first start would
+    (world.folder / SOURCE).rename(world.folder / "the region is gone")
     restored = elsewhere.manage("restore_self", url, "--keys", str(kit))
+    (world.folder / "the region is gone").rename(world.folder / SOURCE)
     assert restored.returncode == 0, restored.stderr
+    assert f"! The store of {Region.objects.get(pk=SOURCE)} (" in restored.stdout and "is not there" in restored.stdout
+    assert f"! The store of {Region.objects.get(pk=TARGET)} (" not in restored.stdout
     assert "Restored from the dump of" in restored.stdout and "--confirm" in restored.stdout
 
     same = "SELECT e.id, e.sentence, s.hash FROM backups_event e JOIN backups_seal s ON s.event_id = e.id ORDER BY e.id"
@@ -192,8 +196,18 @@ def test_seven_are_kept_and_the_oldest_goes(house: World) -> None:
     assert max(row.began_at for row in gone) < min(row.began_at for row in SelfBackup.objects.filter(state=State.KEPT))
 
 
-def test_which_store_is_said_by_the_command_by_the_settings_or_by_who_came_first(house: World, settings: Any) -> None:
+def test_which_store_is_said_by_the_command_by_the_settings_or_by_where_the_copies_are(
+    house: World, settings: Any
+) -> None:
+    """Whoever has lost the other places goes there anyway."""
+    assert f"store of {Region.objects.get(pk=SOURCE)}" in back_up()  # none yet: the first that was attached
+    orders = house.instance("orders")
+    house.enable(orders)
+    house.arrived(orders)
+    assert f"store of {Region.objects.get(pk=TARGET)}" in back_up()
+    Store.objects.filter(region=TARGET).update(state=Store.State.UNREACHABLE)
     assert f"store of {Region.objects.get(pk=SOURCE)}" in back_up()
+    Store.objects.filter(region=TARGET).update(state=Store.State.OK)
     settings.SELF_BACKUP_REGION = TARGET
     assert f"store of {Region.objects.get(pk=TARGET)}" in back_up()
     assert f"store of {Region.objects.get(pk=SOURCE)}" in back_up("--store", SOURCE)

@@ -10,6 +10,9 @@ from backups.events import By
 from console.management.store_arguments import add_store_arguments, attached, credentials, options_of, person
 from regions.models import Store
 from regions.refusals import Refusal
+from regions.storage import StorageError
+
+MOVED = "If the store lies elsewhere now, name its address instead: file:///folder, or s3://bucket/prefix."
 
 
 class Command(BaseCommand):
@@ -36,6 +39,8 @@ class Command(BaseCommand):
                 self.tell(rebuilding.rebuild(place, by, rehash=rehash))
         except Refusal as refusal:
             raise CommandError(str(refusal)) from refusal
+        except StorageError as error:
+            raise CommandError(f"{error.sentence} {MOVED}") from error
 
     def confirm(self, store: Store, by: By) -> None:
         recovery = recoveries.of_store(store)

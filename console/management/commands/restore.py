@@ -13,17 +13,28 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db.models import Q
+from django.db.models import Max, Q
 from django.utils.dateparse import parse_datetime
 
 from backups import access, landing_servers, restoring
 from backups.events import By
-from backups.models import BackupSet, Copy, CopyState, Instance, LandingServer, Restore, Role
+from backups.models import (
+    BackupSet,
+    Copy,
+    CopyState,
+    Instance,
+    LandingServer,
+    ResourceGroup,
+    RestorableInterval,
+    Restore,
+    Role,
+)
 from backups.policy_settings import Refusals
 from console.management.answers import asked
 from regions.models import Store
 from regions.refusals import Refusal
 
+OFFERED = ("instance", "name", "database", "store", "until")
 LOOK_SECONDS = 0.5
 NOBODY_SECONDS = 30
 State = Restore.State
@@ -36,7 +47,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("instance", nargs="?", help="its ID or name")
+        parser.add_argument("instance", nargs="?", help="its ID or name; without it, what can be restored is listed")
         what = parser.add_mutually_exclusive_group()
         what.add_argument("--until", metavar="MOMENT", help="restore to this moment, UTC: 2027-03-10T14:03:22")
         what.add_argument("--set", type=int, metavar="ID", help="restore exactly this backup set")
@@ -91,6 +102,8 @@ class Command(BaseCommand):
             self._confirm(options["confirm"], by)
         elif options["write_off"]:
             self._write_off(options["write_off"], by, options["reason"])
+        elif options["instance"] is None:
+            self._offer(by)
         else:
             self._restore(options, by)
 
@@ -220,6 +233,20 @@ class Command(BaseCommand):
             where = restoring.connection_words(restore) if restore.state == State.READY else restore.error
             self._say(f"{restore.code}  {restore.get_state_display():10} {restore.name}  {restore.region_id}  {where}")
 
+    def _offer(self, by: By) -> None:
+        """Without an instance: of which there are copies to restore from, and the newest moment each comes back to."""
+        found = [dict(zip(OFFERED, row, strict=True)) for row in _newest_moments(by)]
+        if self.json:
+            self._print(found)
+            return
+        if not found:
+            self._say("Nothing can be restored from copies yet. With --default a default backup is, at its source.")
+            return
+        self._say("Name one: restore INSTANCE [--database NAME] [--until MOMENT] --wait. Newest moments, UTC:")
+        for one in found:
+            at, database = one["until"], f" --database {one['database']}" if one["database"] else ""
+            self._say(f"{at:%Y-%m-%d %H:%M:%S}  {one['store']:15}  {one['instance']}  {one['name']}{database}")
+
     def _remove(self, code: str, by: By) -> None:
         restore = _restore(code, by)
         _require(by, restore.instance)
@@ -263,6 +290,14 @@ def _person(name: str) -> User | None:
     if person is None:
         raise CommandError(f"There is no active user {name}.")
     return person
+
+
+def _newest_moments(by: By) -> Any:
+    """Return what `OFFERED` names of each instance, database and destination, by name."""
+    mine = access.groups_for(by.user, Role.OPERATOR) if by.user else ResourceGroup.objects.all()
+    found = RestorableInterval.objects.filter(instance__group__in=mine, store__detached_at=None)
+    rows = found.values_list("instance__code", "instance__name", "database", "store__region")
+    return rows.annotate(Max("ended_at")).order_by("instance__name", "instance__code", "database", "store__region")
 
 
 def _restores(by: By) -> Any:

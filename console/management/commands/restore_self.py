@@ -10,8 +10,9 @@ from django.core.management.base import BaseCommand, CommandError
 
 from backups import self_restore
 from console.management.store_arguments import add_store_arguments, credentials, options_of
-from regions import secrets
+from regions import secrets, stores
 from regions.locations import clean_options, clean_url
+from regions.models import Store
 from regions.refusals import Refusal
 from regions.storage import Storage, StorageError, StoreOptions, open_storage
 
@@ -54,6 +55,13 @@ class Command(BaseCommand):
         for sentence in wrong:
             self.stdout.write(f"! {sentence}")
         self.stdout.write(f"Restored from the dump of {dump.began_at:%Y-%m-%d %H:%M:%S} UTC.")
+        self.stdout.write("People sign in with the passwords they had then.")
+        for store in Store.objects.attached().select_related("region").order_by("region"):
+            if stores.look(store).state != Store.State.OK:
+                self.stdout.write(
+                    f"! The store of {store.region} ({store.url}) is not there: {store.last_error} If it lies elsewhere"
+                    " now, name its address to rebuild_catalog."
+                )
         self.stdout.write(
             "Nothing expires or is erased until it is confirmed, store by store: run rebuild_catalog REGION for each"
             " destination, which adds what arrived after the dump, then rebuild_catalog REGION --confirm --user NAME."

@@ -15,7 +15,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Model
 
-from backups import manifest, retention, verification
+from backups import alerts, manifest, retention, verification
 from backups.models import (
     PENDING,
     BackupFile,
@@ -168,7 +168,11 @@ class _Batch:
         copy.planned_at = moment(route.get("planned_at")) or at
         copy.due_at, copy.started_at = at, copy.started_at or copy.planned_at
         copy.origin = Copy.Origin(route.get("origin", Copy.Origin.TRIGGERED))
-        copy.route_version, copy.fence = route["route_version"], max(place.attempt, copy.fence)
+        # Another fence: who carried it by what the dump knew finds it gone (I15).
+        copy.route_version, copy.fence = (
+            route["route_version"],
+            max(place.attempt, copy.fence + 1),
+        )  # who carries it finds it gone (I15)
         copy.leased_until, copy.error = None, ""
         copy.manifest_key, copy.manifest_etag = place.info.key, place.info.etag
         copy.expires_at = retention.own_expiry(found.finished_at, policy.retention_days)
@@ -367,6 +371,8 @@ class _Batch:
         for row in self.found_again:
             (row.copied_files if isinstance(row, Copy) else row.parts).all().delete()
             row.save()
+            if isinstance(row, Copy):
+                alerts.close_alerts_of(f"copy:{row.pk}")  # that it failed, or is late
         for model in (BackupSet, BackupFile, SetFile, Copy, Transfer, TransferPart, CopiedFile, StorageSpan):
             model.objects.bulk_create(self.new.get(model, ()), batch_size=ROWS_AT_ONCE)
 

@@ -17,7 +17,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from backups import audit, discovery, layout, planning, policies, restore_sources, state_objects, watch, windows
+from backups import alerts, audit, discovery, layout, planning, policies, restore_sources, state_objects, watch, windows
 from backups.models import (
     Alert,
     BackupFile,
@@ -30,6 +30,7 @@ from backups.models import (
     Recovery,
     RestorableInterval,
     StateObject,
+    StorageSpan,
     Transfer,
     TransferPart,
 )
@@ -355,6 +356,22 @@ def test_a_folder_that_was_moved_to_another_disk_is_accepted_when_it_hashes_to_w
     for copy in Copy.objects.all():
         with restore_sources.of_copy(copy).open() as body:
             assert len(body.read()) == 100
+
+
+def test_a_copy_that_a_dump_knew_as_failed_is_completed_and_its_alert_ends(fleet: World, lost: dict[str, Any]) -> None:
+    """Whoever still carries it has lost it (I15)."""
+    rebuild(url(fleet))
+    copy = Copy.objects.filter(set__instance__name="orders", set__base_guid="").first()
+    before = {name: getattr(copy, name) for name in ("state", "stored_bytes", "manifest_key", "expires_at")}
+    Copy.objects.filter(pk=copy.pk).update(
+        state=CopyState.FAILED, completed_at=None, stored_bytes=0, manifest_key="", error="The source is gone."
+    )
+    StorageSpan.objects.filter(copy=copy).delete()
+    alerts.open_alert("copy_failed", f"copy:{copy.pk}", sentence="It failed.", remedy="", instance=copy.set.instance)
+    assert "1 copies; 0 objects" in rebuild(url(fleet))
+    found = Copy.objects.get(pk=copy.pk)
+    assert {name: getattr(found, name) for name in before} == before and found.fence > copy.fence
+    assert Alert.objects.get(code="copy_failed").closed_at
 
 
 def test_a_store_that_is_not_there_is_named_and_found_again_where_it_lies_now(

@@ -33,7 +33,7 @@ from backups.planning.bases import bases_of
 from backups.planning.cancelling import close_cancelled_alerts, forget_cancelled, say_cancelled
 from backups.planning.checking import DAY, DatabaseCheck, examine, examine_all, has_valid
 from backups.planning.coverage import close_coverage, open_coverage
-from backups.planning.databases import STILL_ONLINE
+from backups.planning.databases import STILL_ONLINE, databases_seen
 from backups.planning.first_logs import LogBeginning, begin_logs, examine_logs_all
 from backups.planning.owing import copy_now, plan, plan_anew
 from backups.planning.weighing import has_full, weigh, weigh_due
@@ -48,6 +48,7 @@ __all__ = [
     "close_cancelled_alerts",
     "close_coverage",
     "copy_now",
+    "databases_seen",
     "examine",
     "examine_all",
     "examine_logs_all",

@@ -21,14 +21,15 @@ def databases_of(instances: Collection[Instance], at: datetime) -> dict[int, lis
     apart = [one.pk for one in instances if not engine_of(one.engine).capabilities.whole_server]
     if not apart:
         return found
-    seen, told = _seen(apart, at), _told(apart)
+    seen, told = databases_seen(apart, at), _told(apart)
     for pk in apart:
         there = {name for name in seen.get(pk, ()) if told[pk].get(name, True)}
         found[pk] = sorted(there | {name for name, is_on in told[pk].items() if is_on})
     return found
 
 
-def _seen(instances: Collection[int], at: datetime) -> dict[int, set[str]]:
+def databases_seen(instances: Collection[int], at: datetime) -> dict[int, set[str]]:
+    """Return the databases that have a young set, by their instances: one that was dropped long ago has none."""
     sets = BackupSet.objects.data().filter(instance__in=instances, finished_at__gte=at - STILL_ONLINE)
     seen: dict[int, set[str]] = defaultdict(set)
     for pk, name in sets.order_by().values_list("instance", "database").distinct():

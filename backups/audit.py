@@ -87,7 +87,7 @@ def unplanned_sets() -> Iterator[str]:
     """I2: every set finished under a policy has a live copy, or had one, or a cancellation."""
     copies = Copy.objects.filter(set=OuterRef("pk"), policy=OuterRef("policy_pk"))
     received = Q(kind=Kind.LOG, origin="taken")
-    came_about = Case(When(received, then=F("discovered_at")), default=F("finished_at"))  # as planning.came_about
+    came_about = Case(When(received, then=F("discovered_at")), default=F("finished_at"))  # as planning.coverage does
     for span in Coverage.objects.select_related("policy").iterator(1000):
         sets = BackupSet.objects.annotate(came_about=came_about).filter(
             Q(kind=Kind.LOG) if span.content == "log" else ~Q(kind=Kind.LOG),

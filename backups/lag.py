@@ -15,8 +15,8 @@ from django.db.models import Count, Q
 
 from backups.engines import engine_of
 from backups.engines.chains import ChainSet
-from backups.models import PENDING, BackupSet, Copy, CopyPolicy, CopyState, Kind, LogGap, LogStream, RestorableInterval
-from backups.planning import STILL_ONLINE
+from backups.models import PENDING, Copy, CopyPolicy, CopyState, Kind, LogGap, LogStream, RestorableInterval
+from backups.planning import databases_seen
 
 MOVING = (CopyState.COPYING, CopyState.VERIFYING)
 
@@ -115,7 +115,7 @@ def of_many(policies: Policies, at: datetime) -> dict[int, Lag]:
     `policies`: instance key -> the policy that counts for it, enabled or the one that ended last.
     """
     ends, gaps, heard, owed = _ends(policies), _gaps(policies), _heard(policies), _owed(policies)
-    online = _online(policies, at)
+    online = databases_seen(list(policies), at)
 
     def one(pk: int, database: str) -> Lag:
         end, stream = ends.get((pk, database)), heard.get(pk)
@@ -138,15 +138,6 @@ def of_many(policies: Policies, at: datetime) -> dict[int, Lag]:
         names = (online.get(pk) if policy.enabled else None) or copied.get(pk, set())
         lags = [replace(one(pk, name), database=name if len(names) > 1 else "") for name in sorted(names)]
         found[pk] = furthest_behind(lags or [lag(None, at=at, has_logs=policy.logs_enabled)])
-    return found
-
-
-def _online(policies: Policies, at: datetime) -> dict[int, set[str]]:
-    """Return each instance's databases of today: one that was dropped long ago is not behind."""
-    sets = BackupSet.objects.data().filter(instance__in=list(policies), finished_at__gte=at - STILL_ONLINE)
-    found: dict[int, set[str]] = {}
-    for instance, database in sets.order_by().values_list("instance", "database").distinct():
-        found.setdefault(instance, set()).add(database)
     return found
 
 

@@ -13,7 +13,9 @@ from django.db.models import Case, Count, F, Max, Min, Q, Sum, When
 from backups import newest_copies
 from backups.models import PENDING, Arrival, Copy, CopyPolicy, CopyState, Instance, Kind, LogGap, ServerDatabase
 from backups.models.instance import every_day
+from backups.planning import databases_seen
 from backups.timetable import USUAL_TIME, last_slot
+from regions import clock
 
 SLACK = timedelta(hours=2)
 DAY = timedelta(days=1)
@@ -109,7 +111,7 @@ def of_many(instances: Iterable[Instance], at: datetime) -> dict[int, Protection
     _add_gaps(found)
     newest, sealed = newest_copies.of({pk: one.instance for pk, one in found.items()})
     told = _told_databases(found)
-    known = _known_databases(found, at)
+    known = databases_seen(found, at)
     waiting = _without_full(found)
     for pk, protection in found.items():
         since = due_since(protection.instance, at)
@@ -183,7 +185,7 @@ def _add_copies(found: dict[int, Protection]) -> None:
             last_expiry=Max("expires_at", filter=Q(state__in=(CopyState.COMPLETED, CopyState.EXPIRED))),
         )
     )
-    at = _now()
+    at = clock.now()
     for row in sums:
         one = found[row["set__instance"]]
         one.pending, one.failed = row["pending"], row["failed"]
@@ -203,12 +205,6 @@ def _add_gaps(found: dict[int, Protection]) -> None:
     gaps = LogGap.objects.filter(instance__in=wanting, healed_at=None).values_list("instance", "store__region")
     for pk, region in gaps:
         found[pk].log_gaps += region == wanting[pk].destination_id
-
-
-def _now() -> datetime:
-    from regions import clock
-
-    return clock.now()
 
 
 def _is_after(one: datetime | None, other: datetime | None) -> bool:
@@ -240,17 +236,6 @@ def why_not(told: Told | None, is_copied: bool, is_sealed: bool) -> str:
     if is_copied:
         return "late"
     return "new" if told and told.last_full_at is None else "no_copy"
-
-
-def _known_databases(found: dict[int, Protection], at: datetime) -> dict[int, set[str]]:
-    from backups.models import BackupSet
-    from backups.planning import STILL_ONLINE
-
-    known: dict[int, set[str]] = defaultdict(set)
-    sets = BackupSet.objects.filter(instance__in=found, finished_at__gte=at - STILL_ONLINE).data()
-    for instance, database in sets.values_list("instance", "database").distinct():
-        known[instance].add(database)
-    return known
 
 
 def _without_full(found: dict[int, Protection]) -> set[int]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from demo.tds.catalogue import Table
 from demo.tds.machine import Database
-from demo.tds.selecting import Table
 from demo.tds.tokens import Column
 from demo.tds.values import BOOLEAN, INTEGER, NAME
 

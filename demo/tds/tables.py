@@ -11,8 +11,8 @@ from typing import Any
 from demo import mtf
 from demo.tds import inside, snapshotting, values
 from demo.tds.beside import TABLES as BESIDE
+from demo.tds.catalogue import Table
 from demo.tds.machine import SIMPLE, Database, Family, Remembered, Session, SimulatedMachine
-from demo.tds.selecting import Table
 from demo.tds.tokens import Column, Message
 from demo.tds.values import SqlType
 from demo.tds.words import Wrong

@@ -23,6 +23,7 @@ from backups import (
     windows,
 )
 from backups.models import BackupSet, Copy, CopyState, Instance, RestorableInterval, StorageSpan, Transfer
+from backups.planning import bases, checking, weighing
 from backups.retention import DAY
 from regions import clock
 from tests.backups import histories, shortcut
@@ -46,7 +47,8 @@ def weighed_twice_is_planned_twice(patch: pytest.MonkeyPatch) -> None:
         BackupSet.objects.filter(pk=pk).update(weighed_at=None)
         return weigh(pk)
 
-    patch.setattr(planning, "weigh", forgetful)
+    for asked in (planning, weighing):
+        patch.setattr(asked, "weigh", forgetful)
 
 
 def a_copy_commits_under_an_old_route(patch: pytest.MonkeyPatch) -> None:
@@ -64,11 +66,11 @@ def a_changed_destination_forgets_what_was_in_flight(patch: pytest.MonkeyPatch) 
 
 
 def a_differential_travels_without_its_full(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(planning, "base_of", lambda differential, named: None)
+    patch.setattr(bases, "base_of", lambda differential, named: None)
 
 
 def the_check_looks_back_half_a_day(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(planning, "DAY", timedelta(hours=12))
+    patch.setattr(checking, "DAY", timedelta(hours=12))
 
 
 def bytes_go_before_their_grace(patch: pytest.MonkeyPatch) -> None:

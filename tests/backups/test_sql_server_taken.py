@@ -13,7 +13,6 @@ from backups import (
     default_backups,
     log_healing,
     log_receiving,
-    planning,
     policies,
     retiring,
     secondaries,
@@ -40,6 +39,7 @@ from backups.models import (
     LogGap,
     LogStream,
 )
+from backups.planning.databases import databases_of
 from backups.policies import Settings
 from regions import clock
 from regions.refusals import Refusal
@@ -377,7 +377,7 @@ def test_enabling_counts_the_databases_that_the_server_names(world: World, sql: 
     world.finished(_with_folder(instance), clock.now() - 3 * DAY, database="Dropped")
     del sql.machine.databases["dropped"]
     standings.refresh(instance)
-    assert planning.databases_of(instance, clock.now()) == ["Orders", "Stock"]
+    assert databases_of([instance], clock.now())[instance.pk] == ["Orders", "Stock"]
     for _ in range(2):
         world.enable(instance)
         world.disable(instance)

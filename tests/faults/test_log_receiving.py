@@ -18,7 +18,6 @@ from backups import (
     audit,
     default_backups,
     log_healing,
-    log_receivers,
     log_receiving,
     planning,
     policies,
@@ -27,6 +26,7 @@ from backups import (
 )
 from backups.engines.postgresql import forget_receiver
 from backups.leases import who
+from backups.log_receiving.receivers import Receiver
 from backups.models import (
     Alert,
     BackupFile,
@@ -97,7 +97,7 @@ def write(cluster: Cluster) -> None:
 def receive(until: Callable[[], Any]) -> None:
     """Be the child process until something is so."""
     ends_at = time.monotonic() + LONGEST_SECONDS
-    log_receivers.serve(SOURCE, stop=lambda: bool(until()) or time.monotonic() > ends_at)
+    log_receiving.serve(SOURCE, stop=lambda: bool(until()) or time.monotonic() > ends_at)
     assert until()
 
 
@@ -354,7 +354,7 @@ def test_a_stream_that_somebody_else_holds_now_delivers_nothing_more(
     let_leases_run_out()
     stream = log_receiving.claim(SOURCE)
     LogStream.objects.update(fence=stream.fence + 1)
-    receiver = log_receivers.Receiver(stream, None)
+    receiver = Receiver(stream, None)
     receiver.start()
     write(cluster)
     receiver.join(20)

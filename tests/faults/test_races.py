@@ -50,6 +50,7 @@ from backups.models import (
     StorageSpan,
     Transfer,
 )
+from backups.planning import weighing
 from backups.policies import Refusals, Settings
 from backups.taken_files import Stored
 from regions import clock
@@ -209,7 +210,7 @@ def test_enabling_while_the_same_set_is_weighed_plans_it_once(
     if destination == TARGET:
         world.disable(orders)
     found = world.finished(orders)
-    pause = Pause(monkeypatch, planning, "_policies_of", after=True)
+    pause = Pause(monkeypatch, weighing, "_policies_of", after=True)
     overlap(start, pause, partial(planning.weigh, found.pk), enabling(world, orders, destination=destination))
     live = Copy.objects.pending().filter(set=found)
     assert [copy.destination_store.region_id for copy in live] == [destination]

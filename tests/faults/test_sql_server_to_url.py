@@ -26,7 +26,7 @@ from backups.layout import Written
 from backups.leases import LeaseLost
 from backups.models import BackupFile, BackupJob, BackupSet, CopyState, Event, Instance, Kind
 from backups.policies import Settings
-from demo.tds import serving
+from demo.tds import statements
 from demo.tds.tokens import Message
 from demo.tds.words import Wrong
 from regions import clock, stores
@@ -477,7 +477,7 @@ def test_the_stores_secret_is_told_nobody_but_the_server(
         raise Wrong(Message(102, f"Incorrect syntax near '{ceph_regions[0].access_key}:{secret}'.", 15))
 
     with monkeypatch.context() as planted:
-        planted.setattr(serving.Conversation, "_keep_credential", quoting)
+        planted.setattr(statements.Statements, "_keep_credential", quoting)
         ask(instance, Kind.LOG)
         assert take_all() == []
     make_due()

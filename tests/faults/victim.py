@@ -63,7 +63,6 @@ def plant(window: str) -> None:
         carrying,
         expiring,
         landing_shares,
-        log_delivery,
         manifest,
         mending,
         purging,
@@ -78,6 +77,7 @@ def plant(window: str) -> None:
     from backups.engines.postgresql import feeding, unpacking
     from backups.engines.postgresql import restoring as engine
     from backups.engines.sqlserver import suspending, to_url, watching
+    from backups.log_receiving import delivery
     from backups.restoring import holding, landed, places, replacing
     from regions.storage.filesystem import FolderStorage
 
@@ -108,9 +108,9 @@ def plant(window: str) -> None:
         "snapshot sent, not recorded": lambda: before(recording, "record"),
         "recorded, not released": lambda: before(snapshots, "release"),
         "released, no row": lambda: after(snapshot_hook, "release"),
-        "log journaled, not stored": lambda: before(log_delivery, "_upload"),
-        "log stored, not recorded": lambda: before(log_delivery, "_record"),
-        "log recorded, not told": lambda: after(log_delivery, "_record"),
+        "log journaled, not stored": lambda: before(delivery, "_upload"),
+        "log stored, not recorded": lambda: before(delivery, "_record"),
+        "log recorded, not told": lambda: after(delivery, "_record"),
         "logs begun, not said": lambda: before(bell, "ring_backups"),
         "claimed": lambda: before(replication, "carry_slice"),
         "claimed again": lambda: before(mending, "mend_slice"),
@@ -141,7 +141,7 @@ def plant(window: str) -> None:
 def main(window: str, verb: str, *arguments: str) -> None:
     django.setup()
     plant(window)
-    from backups import alerts, default_backups, expiring, log_receivers, mending, purging, replication, restoring
+    from backups import alerts, default_backups, expiring, log_receiving, mending, purging, replication, restoring
 
     if verb == "carry":
         copy = replication.claim(arguments[0])
@@ -157,7 +157,7 @@ def main(window: str, verb: str, *arguments: str) -> None:
     elif verb == "restore":
         restoring.run(restoring.claim(arguments[0]), threading.Event())
     elif verb == "receive":
-        log_receivers.serve(arguments[0])
+        log_receiving.serve(arguments[0])
     elif verb == "mail":
         alerts.mail_due()
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pymysql
 
-from backups.engines.confinement import tied
+from backups.engines.check_tools import run_check
 from backups.engines.facts import CheckResult, RunningServer, Stopped
 from backups.engines.mariadb.connecting import Session, option_file, session, tool_environment
 from backups.engines.mariadb.connecting import ask as answers
@@ -21,7 +19,6 @@ from backups.engines.mariadb.tools import series_of, server_tools
 from backups.engines.questions import why_not_read
 from regions.refusals import Refusal
 
-LOOK_SECONDS = 0.2
 MOST_FINDINGS = 50
 ASK_SECONDS = 300
 NOTHING, NULL = "no row", "NULL"
@@ -114,31 +111,6 @@ def _findings(said: str) -> Iterator[str]:
 
 def _run(server: RunningServer, command: list[str], stop: Callable[[], bool] | None) -> str:
     with Door(server.connection) as door, option_file(server.connection, door.path()) as (path, fd):
-        child = subprocess.Popen(
-            [command[0], f"--defaults-file={path}", *command[1:]],
-            env=tool_environment(),
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=(fd,),
-            preexec_fn=tied(os.getpid()),
-        )
-        try:
-            return _outlast(child, stop)
-        finally:
-            child.kill()
-            child.wait()
-
-
-def _outlast(child: subprocess.Popen[bytes], stop: Callable[[], bool] | None) -> str:
-    while True:
-        if stop and stop():
-            raise Stopped("the check is no longer wanted")
-        try:
-            said = child.communicate(timeout=LOOK_SECONDS)[0].decode(errors="replace")
-        except subprocess.TimeoutExpired:
-            continue
-        if child.returncode and not said.strip():
-            return f"mariadb-check: ended with {child.returncode}"
-        return said
+        call = [command[0], f"--defaults-file={path}", *command[1:]]
+        status, said = run_check(call, tool_environment(), fd, stop)
+    return f"mariadb-check: ended with {status}" if status and not said.strip() else said

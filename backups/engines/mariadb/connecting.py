@@ -15,13 +15,12 @@ import pymysql
 from pymysql.cursors import Cursor
 
 from backups.engines.confinement import Account
+from backups.engines.connections import refuse_ambiguous
 from backups.engines.facts import Connection
 from backups.engines.mariadb.door import Door
 from backups.engines.mariadb.refusals import refusal_from
-from regions.refusals import Refusal
 
 ANSWER_SECONDS = 30  # one that answers nothing for so long is gone
-TLS_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
 
 Session = pymysql.connections.Connection
 
@@ -29,7 +28,7 @@ Session = pymysql.connections.Connection
 @contextmanager
 def session(connection: Connection, *, answer_seconds: float | None = ANSWER_SECONDS, **more: Any) -> Iterator[Session]:
     """Open a session for as long as it is needed; raises Refusal with the reason in words."""
-    check(connection)
+    refuse_ambiguous(connection)
     with Door(connection) as door:
         opened = _connected(connection, door, answer_seconds, more)
         try:
@@ -70,17 +69,6 @@ def rows(session: Session, question: str) -> list[dict[str, Any]]:
         cursor.execute(question)
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
-def check(connection: Connection) -> None:
-    """Refuse what could be read as more than one value."""
-    if connection.tls not in ("", *TLS_MODES):
-        raise Refusal("UnknownTls", "There is no such TLS mode.", f"Choose one of {', '.join(TLS_MODES)}.", "tls")
-    if not connection.host or "," in connection.host:
-        raise Refusal("BadHost", "The host must be one name or one address.", "Enter one host.", "host")
-    for field in ("host", "username", "password", "dbname", "hostaddr"):
-        if any(character in getattr(connection, field) for character in "\0\r\n"):
-            raise Refusal("BadCharacter", f"The {field} has a line break in it.", "Enter it again.", field)
 
 
 @contextmanager

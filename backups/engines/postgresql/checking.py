@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -13,14 +11,13 @@ from typing import Any
 import psycopg
 
 from backups.engines import confinement
-from backups.engines.confinement import tied
+from backups.engines.check_tools import run_check
 from backups.engines.facts import CheckResult, RunningServer, Stopped
 from backups.engines.postgresql.connecting import connect, password_file, tool_environment
 from backups.engines.postgresql.tools import server_tools
 from backups.engines.questions import why_not_read
 from regions.refusals import Refusal
 
-LOOK_SECONDS = 0.2
 MOST_FINDINGS = 50
 ASK_SECONDS = 300
 NOTHING, NULL = "no row", "NULL"
@@ -143,29 +140,4 @@ def _put_in(server: RunningServer, database: str) -> bool:
 def _run(server: RunningServer, command: list[str], stop: Callable[[], bool] | None) -> tuple[int, str]:
     with password_file(server.connection.password) as (path, fd):
         known = {**tool_environment(server.connection, path), **confinement.environment(), "PGPASSFILE": path}
-        child = subprocess.Popen(
-            command,
-            env=known,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=(fd,),
-            preexec_fn=tied(os.getpid()),
-        )
-        try:
-            return _outlast(child, stop)
-        finally:
-            child.kill()
-            child.wait()
-
-
-def _outlast(child: subprocess.Popen[bytes], stop: Callable[[], bool] | None) -> tuple[int, str]:
-    while True:
-        if stop and stop():
-            raise Stopped("the check is no longer wanted")
-        try:
-            said = child.communicate(timeout=LOOK_SECONDS)[0].decode(errors="replace")
-        except subprocess.TimeoutExpired:
-            continue
-        return child.returncode, said
+        return run_check(command, known, fd, stop)

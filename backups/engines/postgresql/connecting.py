@@ -13,34 +13,22 @@ from typing import Any
 
 import psycopg
 
+from backups.engines.connections import refuse_ambiguous
 from backups.engines.facts import Connection
 from backups.engines.postgresql.refusals import refusal_from
-from regions.refusals import Refusal
 
 ANSWER_SECONDS = 10
-TLS_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
 NO_FILE = "/nonexistent"  # else libpq would look for passwords in the worker's own home
 SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def connect(connection: Connection, **more: Any) -> psycopg.Connection[Any]:
     """Open a session, whose text is str (a database in SQL_ASCII would give bytes); raises Refusal with the reason."""
-    check(connection)
+    refuse_ambiguous(connection)
     try:
         return psycopg.connect(**_parameters(connection), **{"client_encoding": "UTF8"} | more, autocommit=True)
     except psycopg.OperationalError as error:
         raise refusal_from(str(error), connection) from error
-
-
-def check(connection: Connection) -> None:
-    """Refuse what libpq would read as more than one value."""
-    if connection.tls not in ("", *TLS_MODES):
-        raise Refusal("UnknownTls", "There is no such TLS mode.", f"Choose one of {', '.join(TLS_MODES)}.", "tls")
-    if not connection.host or "," in connection.host:
-        raise Refusal("BadHost", "The host must be one name or one address.", "Enter one host.", "host")
-    for field in ("host", "username", "password", "dbname", "hostaddr"):
-        if any(character in getattr(connection, field) for character in "\0\r\n"):
-            raise Refusal("BadCharacter", f"The {field} has a line break in it.", "Enter it again.", field)
 
 
 def _parameters(connection: Connection) -> dict[str, Any]:

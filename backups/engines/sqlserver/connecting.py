@@ -12,6 +12,7 @@ import pytds
 from pytds.tds_base import Param
 from pytds.tds_types import NVarCharType
 
+from backups.engines.connections import refuse_ambiguous
 from backups.engines.facts import Connection
 from backups.engines.sqlserver.refusals import Said, refusal_from, refusal_of_the_wire
 from backups.engines.sqlserver.wire import Broken, Wire
@@ -19,10 +20,10 @@ from regions.refusals import Refusal
 
 ANSWER_SECONDS = 30  # one that answers nothing for so long is gone
 LONGEST_NAME = 128
+ONE_HOST = "Enter one host, and the instance's own port."
 PROGRAM = "Farshore"
 TEXT = NVarCharType(4000)
 LOGIN_FAILED, DATABASE_CLOSED = 18456, 4060
-TLS_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
 
 logging.getLogger("pytds").setLevel(logging.ERROR)  # below that it tells of every question, and of every login
 
@@ -106,7 +107,7 @@ def session(connection: Connection, program: str = PROGRAM) -> Iterator[Session]
 
     The server shows it under the name `program`, by which it can be found again.
     """
-    check(connection)
+    refuse_ambiguous(connection, separators=",\\/", remedy=ONE_HOST, longest=LONGEST_NAME)
     wire = _reached(connection)
     try:
         driver = _logged_in(connection, wire, program)
@@ -176,25 +177,6 @@ def _refusal(error: BaseException, said: list[Said], connection: Connection) -> 
 
 def _said(cursor: Any) -> list[Said]:
     return [Said(error.msg_no, error.text, error.severity) for _, error in cursor.messages or ()]
-
-
-def check(connection: Connection) -> None:
-    """Refuse what could be read as more than one value, or is longer than a login may be."""
-    if connection.tls not in ("", *TLS_MODES):
-        raise Refusal("UnknownTls", "There is no such TLS mode.", f"Choose one of {', '.join(TLS_MODES)}.", "tls")
-    if not connection.host or "," in connection.host or "\\" in connection.host or "/" in connection.host:
-        raise Refusal(
-            "BadHost",
-            "The host must be one name or one address.",
-            "Enter one host, and the instance's own port.",
-            "host",
-        )
-    for field in ("host", "username", "password", "dbname", "hostaddr"):
-        value = getattr(connection, field)
-        if any(character in value for character in "\0\r\n"):
-            raise Refusal("BadCharacter", f"The {field} has a line break in it.", "Enter it again.", field)
-        if len(value) > LONGEST_NAME:
-            raise Refusal("TooLong", f"The {field} is longer than {LONGEST_NAME} characters.", "Enter it again.", field)
 
 
 def quoted_name(name: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from backups import log_receivers
+from backups import log_receiving
 from console.runtime.lifeline import die_with_parent
 
 
@@ -19,4 +19,4 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, region: str, **options: Any) -> None:
         die_with_parent()
-        log_receivers.serve(region)
+        log_receiving.serve(region)

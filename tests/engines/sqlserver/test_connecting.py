@@ -20,9 +20,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from backups.engines.connections import refuse_ambiguous
 from backups.engines.facts import Connection
 from backups.engines.sqlserver import wire
-from backups.engines.sqlserver.connecting import check, quoted_name, session, typed
+from backups.engines.sqlserver.connecting import quoted_name, session, typed
 from backups.engines.sqlserver.refusals import REASONS, Said, cause_of
 from demo.tds import Encryption, SimulatedMachine, SimulatedServer
 from regions.refusals import Refusal
@@ -387,4 +388,4 @@ def test_texts_go_as_nvarchar_of_a_length_and_numbers_as_they_are() -> None:
 
 def test_names_are_quoted_whatever_is_in_them() -> None:
     assert quoted_name("a]b'c") == "[a]]b'c]"
-    check(Connection("h", 1, "u"))
+    refuse_ambiguous(Connection("h", 1, "u"))

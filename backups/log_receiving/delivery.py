@@ -16,7 +16,7 @@ from backups import alerts, bell, cleaning, layout, presence
 from backups.engines.facts import LogPiece
 from backups.facts_of_sets import columns_of
 from backups.leases import LeaseLost
-from backups.log_receiving import mine
+from backups.log_receiving.claims import mine
 from backups.models import BackupFile, BackupSet, Instance, LogStream, SetFile, SetStatus
 from regions import clock
 from regions.models import Store

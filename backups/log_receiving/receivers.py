@@ -15,10 +15,12 @@ from contextlib import suppress
 from django.conf import settings
 from django.db import connection
 
-from backups import log_delivery, log_receiving, reaching
+from backups import reaching
 from backups.engines import engine_of
 from backups.engines.facts import LogPiece, Stopped
 from backups.leases import LeaseLost
+from backups.log_receiving import claims, delivery, progress
+from backups.log_receiving.streams import slot_of, spool_of
 from backups.models import LogStream
 from regions.refusals import Refusal
 from regions.storage import StorageError
@@ -44,55 +46,55 @@ class Receiver(threading.Thread):
             if self._former:
                 self._former.join()
             self._work()
-            log_receiving.give_back(self.stream)
+            claims.give_back(self.stream)
         except (LeaseLost, Stopped):
             pass
         except Refusal as refusal:
             self._refused(refusal)
         except StorageError as error:
-            log_receiving.fail(self.stream, error.sentence)
+            progress.fail(self.stream, error.sentence)
         except Exception as error:  # a bug, or our own database is away: with its traceback, and tried again
             log.exception("logs not received", extra={"instance": self.stream.instance.code})
             with suppress(Exception):
-                log_receiving.fail(self.stream, f"An unexpected error, {type(error).__name__}; see the worker's log.")
+                progress.fail(self.stream, f"An unexpected error, {type(error).__name__}; see the worker's log.")
         finally:
             connection.close()
 
     def _work(self) -> None:
         instance = self.stream.instance
         if self.stream.state == LogStream.State.ENDING:
-            log_receiving.end(self.stream)
+            progress.end(self.stream)
             return
-        log_delivery.remove_unfinished(instance)
-        spool = log_receiving.spool_of(instance)
+        delivery.remove_unfinished(instance)
+        spool = spool_of(instance)
         spool.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log_receiving.forget_former_life(self.stream)
+        progress.forget_former_life(self.stream)
         engine_of(instance.engine).receive_logs(
             reaching.connection_of(instance),
             spool,
             self._deliver,
-            name=log_receiving.slot_of(instance),
+            name=slot_of(instance),
             stop=self.over.is_set,
             flush_seconds=settings.LOG_FLUSH_SECONDS,
-            note=lambda said: self._say(log_receiving.note, said),
-            heard=lambda until: self._say(log_receiving.heard, until),
+            note=lambda said: self._say(progress.note, said),
+            heard=lambda until: self._say(progress.heard, until),
         )
 
     def _refused(self, refusal: Refusal) -> None:
         try:
-            if log_receiving.is_lost(refusal):
-                log_receiving.lose(self.stream, refusal.sentence)
+            if progress.is_lost(refusal):
+                progress.lose(self.stream, refusal.sentence)
             else:
-                log_receiving.fail(self.stream, str(refusal))
+                progress.fail(self.stream, str(refusal))
         except Refusal as again:  # nor can the server be told
-            log_receiving.fail(self.stream, str(again))
+            progress.fail(self.stream, str(again))
 
     # ---- what the engine tells
 
     def _deliver(self, piece: LogPiece) -> None:
         try:
-            log_delivery.deliver(self.stream, piece)
-            log_receiving.begin(self.stream)
+            delivery.deliver(self.stream, piece)
+            progress.begin(self.stream)
         finally:
             connection.close()  # twenty that wait for ten seconds need not hold twenty connections
 
@@ -119,12 +121,12 @@ class Crew:
     def look(self) -> None:
         """Send home who has lost his claim, renew the others' leases, and take on what is due."""
         for receiver in self.at_work:
-            if not log_receiving.mine(receiver.stream).exists():
+            if not claims.mine(receiver.stream).exists():
                 receiver.over.set()
         if time.monotonic() - self._renewed > settings.LEASE_SECONDS / 4:
-            log_receiving.renew([receiver.stream for receiver in self.at_work])
+            claims.renew([receiver.stream for receiver in self.at_work])
             self._renewed = time.monotonic()
-        while len(self.at_work) < self._most and (stream := log_receiving.claim(self._region_id)):
+        while len(self.at_work) < self._most and (stream := claims.claim(self._region_id)):
             former = next((one for one in reversed(self._at_work) if one.stream.pk == stream.pk), None)
             if former:
                 former.over.set()
@@ -161,7 +163,7 @@ class Measuring(threading.Thread):
 
     def _measure(self, receiver: Receiver) -> None:
         try:
-            log_receiving.measure(receiver.stream)
+            progress.measure(receiver.stream)
         except Refusal:  # it has not begun, or cannot be reached: whoever receives says so
             pass
         except Exception:  # our own database is away, say; measured again later

@@ -155,6 +155,8 @@ ALERTS = [
     _("When it answers again, enable it on the page of webhooks; or remove it there."),
 ]
 EVENTS = [
+    _("%(by)s set a new password by the link that was mailed."),
+    _("%(by)s set a new password."),
     _("A copy of %(set)s to %(region)s is owed."),
     _("The copy of %(set)s arrived in %(region)s and was verified."),
     _("The copy of %(set)s failed: %(why)s"),

@@ -20,6 +20,8 @@ from django.utils import translation
 from backups import alerts, events, seals
 from backups.models import AgreementText, Alert, Drill, Event, Kind, PolicyKind
 from backups.retention import KEPT_PAST
+from console.widgets import words
+from console.widgets.notes import in_few_words
 from console.widgets.told import is_listed, told
 from regions.models import Store
 from tests.console.fleet import Fleet
@@ -239,3 +241,20 @@ def _texts(said: ast.AST, names: Mapping[str, list[ast.expr]]) -> list[str]:
         ]
         return [text for value in known for text in _texts(value, names)] or ["7"]
     return ["7"]
+
+
+# ---- what is parted
+
+
+@pytest.mark.django_db
+def test_lists_and_heads_are_parted_as_chinese_parts_them(desk: Client, fleet: Fleet) -> None:
+    few = [fleet.protected(name, copies=1) for name in ("orders", "ledger")]
+    spoken = {"headers": {"accept-language": "zh-hans"}, "HTTP_HX_REQUEST": "true"}
+    opened = desk.get(reverse("backup_settings:dialog"), {"pick": [one.pk for one in few]}, **spoken)
+    head = opened.content.decode().split("<header>")[1].split("</header>")[0]
+    assert "2 个实例，" in head
+    with translation.override("zh-hans"):
+        assert in_few_words(["orders", "ledger"]) == "orders、ledger"
+        assert words.listed(f"i{n}" for n in range(3)) == "i0、i1、i2"
+    with translation.override("en"):
+        assert in_few_words(["orders", "ledger"]) == "orders, ledger"

@@ -204,6 +204,7 @@ class CopyPolicies(Noun):
         found = effects.of([(form.subject, form.wanted)], clock.now())
         context |= {
             "title": "What it will cost",
+            "opts": self.opts,
             "subtitle": None,
             "subject": form.subject,
             "wanted": form.wanted,

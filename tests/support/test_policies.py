@@ -234,6 +234,7 @@ def test_the_step_brings_along_what_was_typed(root: Client, orders: Instance) ->
     step = root.post(reverse(ADD), WANTED | {"instance": orders.pk})
     fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', step.content.decode()))
     assert fields.pop("confirmed") == step.context["token"]
+    assert f'<a href="{reverse("admin:backups_copypolicy_changelist")}">Copy policies</a>' in text(step), "the way back"
     fields.pop("csrfmiddlewaretoken", None)
     assert fields == {name: str(value) for name, value in (WANTED | {"instance": orders.pk}).items()}
 

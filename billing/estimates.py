@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.utils.translation import gettext, gettext_noop, ngettext
+from django.utils.translation import gettext, gettext_noop, ngettext, pgettext
 
 from backups import planning
 from backups.models import Copy, Instance, SetFile
@@ -116,7 +116,7 @@ def _not_counted(databases: list[str]) -> str:
         return ""
     more = gettext(" and %(n)s more") % {"n": len(databases) - 3} if len(databases) > 3 else ""
     sentence = gettext("Not counted: the next full backup of %(names)s, whose size is not known yet.")
-    return sentence % {"names": ", ".join(databases[:3]) + more}
+    return sentence % {"names": pgettext("in a list", ", ").join(databases[:3]) + more}
 
 
 @dataclass(frozen=True)

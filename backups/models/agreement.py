@@ -55,6 +55,9 @@ class Acceptance(models.Model):
         ]
         indexes = [models.Index(fields=["-at"])]
 
+    def __str__(self) -> str:
+        return f"version {self.text_version} accepted {self.at:%Y-%m-%d %H:%M:%S} UTC"
+
     @property
     def is_standing(self) -> bool:
         return self.resource_group_id is not None
@@ -69,3 +72,6 @@ class AcceptedInstance(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["acceptance", "instance"], name="accepted_once")]
+
+    def __str__(self) -> str:
+        return f"instance {self.instance_id} under acceptance {self.acceptance_id}"

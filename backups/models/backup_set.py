@@ -163,3 +163,6 @@ class SetFile(models.Model):
             models.UniqueConstraint(fields=["set", "family_sequence"], name="stripe_once"),
             models.UniqueConstraint(fields=["set", "file"], name="set_in_file_once"),
         ]
+
+    def __str__(self) -> str:
+        return f"file {self.file_id} of set {self.set_id}"

@@ -231,6 +231,9 @@ class Transfer(models.Model):
             models.Index(fields=["verified_at"], condition=Q(replaces__isnull=False), name="transfer_once_more"),
         ]
 
+    def __str__(self) -> str:
+        return f"transfer {self.pk} ({self.state})"
+
 
 class TransferPart(models.Model):
     """One part the destination acknowledged, and later read back."""
@@ -249,6 +252,9 @@ class TransferPart(models.Model):
         constraints = [models.UniqueConstraint(fields=["transfer", "number"], name="part_once")]
         ordering = ["number"]
 
+    def __str__(self) -> str:
+        return f"part {self.number} of transfer {self.transfer_id}"
+
 
 class CopiedFile(models.Model):
     """Which transfer brought which file of a copy; copies of sets in one file share the transfer."""
@@ -259,6 +265,9 @@ class CopiedFile(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["copy", "file"], name="file_of_copy_once")]
+
+    def __str__(self) -> str:
+        return f"file {self.file_id} of copy {self.copy_id}"
 
 
 class StorageSpan(models.Model):
@@ -285,6 +294,9 @@ class StorageSpan(models.Model):
             models.Index(fields=["began_at"], name="span_by_begin"),
         ]
 
+    def __str__(self) -> str:
+        return f"{self.bytes} bytes from {self.began_at:%Y-%m-%d %H:%M:%S} UTC"
+
 
 class Pin(models.Model):
     """Why bytes must stay for now: a restore, drill, download or re-copy reads them. Never moves an expiry."""
@@ -293,6 +305,9 @@ class Pin(models.Model):
     reason = models.CharField(max_length=20)
     pinned_at = models.DateTimeField()
     until = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"copy {self.copy_id} pinned: {self.reason}"
 
 
 class Hold(models.Model):
@@ -304,3 +319,6 @@ class Hold(models.Model):
     placed_at = models.DateTimeField()
     released_at = models.DateTimeField(null=True)
     released_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+")
+
+    def __str__(self) -> str:
+        return f"copy {self.copy_id} held under {self.case_number}"

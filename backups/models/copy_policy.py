@@ -126,3 +126,6 @@ class Coverage(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["policy", "content"], condition=Q(ended_at=None), name="one_open_coverage"),
         ]
+
+    def __str__(self) -> str:
+        return f"{self.content} from {self.began_at:%Y-%m-%d %H:%M:%S} UTC"

@@ -81,3 +81,6 @@ class DrillQuery(models.Model):
 
     class Meta:
         verbose_name_plural = "drill queries"
+
+    def __str__(self) -> str:
+        return f"{self.database}: {self.sql[:60]}"

@@ -72,6 +72,9 @@ class RestorableInterval(models.Model):
         indexes = [models.Index(fields=["instance", "store", "database", "began_at"], name="interval_of_database")]
         constraints = [models.CheckConstraint(condition=Q(ended_at__gte=F("began_at")), name="interval_runs_forward")]
 
+    def __str__(self) -> str:
+        return f"{self.database} from {self.began_at:%Y-%m-%d %H:%M:%S} to {self.ended_at:%Y-%m-%d %H:%M:%S} UTC"
+
 
 class LogGap(models.Model):
     """Changes that no log at a destination holds: from position `reached` to `begins`. Healed once (I8, R-9.4).
@@ -105,3 +108,6 @@ class LogGap(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["instance", "store", "database", "fork", "begins"], name="gap_found_once"),
         ]
+
+    def __str__(self) -> str:
+        return f"{self.database} from {self.from_time:%Y-%m-%d %H:%M:%S} to {self.until_time:%Y-%m-%d %H:%M:%S} UTC"

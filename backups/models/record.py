@@ -28,6 +28,9 @@ class Event(models.Model):
             models.Index(fields=["kind", "-id"]),
         ]
 
+    def __str__(self) -> str:
+        return f"{self.kind} {self.at:%Y-%m-%d %H:%M:%S} UTC"
+
 
 class Seal(models.Model):
     """One link of the hash chain over events, written by the one sealer so that writers never wait for each other."""
@@ -36,6 +39,9 @@ class Seal(models.Model):
     event = models.OneToOneField(Event, models.PROTECT, related_name="seal")
     previous = models.CharField(max_length=64)
     hash = models.CharField(max_length=64)
+
+    def __str__(self) -> str:
+        return f"seal {self.sequence}"
 
 
 class Alert(models.Model):

@@ -142,3 +142,6 @@ class RestoreSource(models.Model):
     class Meta:
         ordering = ["order"]
         constraints = [models.UniqueConstraint(fields=["restore", "order"], name="restore_source_order")]
+
+    def __str__(self) -> str:
+        return f"source {self.order} of restore {self.restore_id}"

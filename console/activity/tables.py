@@ -14,6 +14,7 @@ from console.widgets import words
 from console.widgets.alert_pages import way_of
 from console.widgets.icons import icon
 from console.widgets.tables import LONG, ConsoleTable
+from console.widgets.told import told
 
 
 def _with_proof(record: Event | Alert) -> SafeString:
@@ -43,7 +44,7 @@ class EventTable(ConsoleTable):
         return words.moment(value, seconds=True)
 
     def render_sentence(self, value: str, record: Event) -> SafeString:
-        return format_html("{}<small><code>{}</code></small>", words.plain(value), record.kind)
+        return format_html("{}<small><code>{}</code></small>", told(value), record.kind)
 
     def render_instance(self, record: Event) -> SafeString | str:
         if record.instance is None:
@@ -66,8 +67,8 @@ class AlertTable(ConsoleTable):
 
     def render_sentence(self, value: str, record: Alert) -> SafeString:
         state = format_html('<span class="st warn">{}{}</span>', icon("triangle-alert"), gettext("Open"))
-        remedy = words.plain(record.remedy)
-        return format_html("{} {}<small>{}{}</small>", state, words.plain(value), remedy, _where(record))
+        remedy = told(record.remedy)
+        return format_html("{} {}<small>{}{}</small>", state, told(value), remedy, _where(record))
 
     def render_instance(self, record: Alert) -> SafeString | str:
         if record.instance is None:

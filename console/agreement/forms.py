@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from backups import access
 from backups.models import Role
+from console.widgets import words
 from console.widgets.labels import translated
 from regions.models import Region
 
@@ -20,7 +21,7 @@ def region_groups() -> list[tuple[str, str]]:
         names.setdefault(region.group, [])
         if label not in names[region.group]:
             names[region.group].append(label)
-    return [(group, ", ".join(labels)) for group, labels in names.items()]
+    return [(group, words.listed(labels)) for group, labels in names.items()]
 
 
 class StandingForm(forms.Form):

@@ -57,4 +57,4 @@ class AcceptanceTable(ConsoleTable):
             return format_html("{}<small>{}</small>", record.resource_group, gettext("standing: all its instances"))
         names = [accepted.instance.name for accepted in record.accepted.all()]
         more = len(names) - NAMES_SHOWN
-        return ", ".join(names[:NAMES_SHOWN]) + (gettext(" and %(n)s more") % {"n": more} if more > 0 else "")
+        return words.listed(names[:NAMES_SHOWN]) + (gettext(" and %(n)s more") % {"n": more} if more > 0 else "")

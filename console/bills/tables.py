@@ -176,7 +176,7 @@ class DrillTable(LineTable):
 
 def price(line: Line) -> tuple[str, str]:
     """Return the prices that held, in their order, and for what one is paid."""
-    each = ", ".join(f"${price.normalize():f}" for price in line.prices)
+    each = words.listed(f"${price.normalize():f}" for price in line.prices)
     return each, gettext("per GB and hour") if line.item == ItemCode.STORAGE else gettext("per GB")
 
 

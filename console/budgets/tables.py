@@ -89,7 +89,7 @@ def _percent(value: int) -> str:
 def _alerts_at(budget: Budget) -> str:
     told = [gettext("%(n)s %%") % {"n": percent} for percent in budget.percents]
     told += [gettext("forecast")] if budget.on_forecast else []
-    return gettext("alerts at: %(list)s") % {"list": ", ".join(told)}
+    return gettext("alerts at: %(list)s") % {"list": words.listed(told)}
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from billing.models import Budget, ItemCode
 from console.budgets.forms import AddForm, BudgetForm, said_by
 from console.budgets.money import bar, said
 from console.budgets.tables import BudgetTable, MonthTable, Row, scope_of
+from console.widgets import words
 from console.widgets.acting import acting
 from console.widgets.asking import Dialog
 from console.widgets.listing import ListView
@@ -141,7 +142,7 @@ def _unknown(seen: Forecast) -> list[str]:
         return []
     names = [one.name for one in seen.unknown]
     more = len(names) - NAMES_SHOWN
-    listed = ", ".join(names[:NAMES_SHOWN]) + (gettext(" and %(n)s more") % {"n": more} if more > 0 else "")
+    listed = words.listed(names[:NAMES_SHOWN]) + (gettext(" and %(n)s more") % {"n": more} if more > 0 else "")
     return [
         gettext("Not counted: new backups of %(names)s, whose size and pace are not known yet.") % {"names": listed}
     ]

@@ -23,6 +23,7 @@ from console.widgets import words
 from console.widgets.badges import BAD, OFF, OK, WARN, Look, badge
 from console.widgets.listing import Filter
 from console.widgets.tables import LONG, NUMBER, ConsoleTable
+from console.widgets.told import told
 
 SHOWN_WHEN_GONE = timedelta(days=35)
 
@@ -219,4 +220,4 @@ class DatabasesOfInstance(OfInstance):
     def _broken(self, names: Iterable[str]) -> dict[str, str]:
         subjects = {breaking.subject_of(Kind.LOG, self.instance, name): name for name in names}
         opened = Alert.objects.filter(code=breaking.BROKEN, subject__in=subjects, closed_at=None)
-        return {subjects[alert.subject]: alert.sentence for alert in opened}
+        return {subjects[alert.subject]: told(alert.sentence) for alert in opened}

@@ -74,7 +74,7 @@ class KeyTable(ConsoleTable):
 def _groups(key: AccessKey) -> str:
     if not key.is_limited:
         return gettext("in all resource groups of its owner")
-    return ", ".join(group.name for group in key.groups.all()) or gettext("in no resource group")
+    return words.listed(group.name for group in key.groups.all()) or gettext("in no resource group")
 
 
 def _button(key: AccessKey, text: str, label: str, what: str) -> SafeString:

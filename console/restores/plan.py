@@ -221,6 +221,6 @@ def prospect_in_words(found: Prospect) -> str:
         parts.append(gettext("%(database)s as %(name)s, %(how)s") % known)
     if found.missing:
         parts.append(
-            gettext("without %(databases)s: no copy of it reaches there") % {"databases": ", ".join(found.missing)}
+            gettext("without %(databases)s: no copy of it reaches there") % {"databases": words.listed(found.missing)}
         )
     return "; ".join(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from django import forms
@@ -204,6 +205,7 @@ class CopyPolicies(Noun):
         found = effects.of([(form.subject, form.wanted)], clock.now())
         context |= {
             "title": "What it will cost",
+            "opts": self.opts,
             "subtitle": None,
             "subject": form.subject,
             "wanted": form.wanted,
@@ -243,7 +245,6 @@ def _costs(found: Effects) -> Iterator[tuple[str, str]]:
     estimated = {
         "Storage, 30 days once full": found.storage,
         "Traffic, 30 days": found.traffic,
-        "A month against today's settings": found.change,
         "First copy, traffic": found.first,
         "Storage left to pay": found.left,
         "Storage left to pay with 7 days": found.left_with_7,
@@ -251,6 +252,12 @@ def _costs(found: Effects) -> Iterator[tuple[str, str]]:
     for name, estimate in estimated.items():
         if estimate is not None:
             yield name, _usd(estimate.amount)
+    if found.change is not None:
+        yield "A month against today's settings", _difference(found.change.amount)
+
+
+def _difference(amount: Decimal | None) -> str:
+    return _usd(amount if amount is None else f"{amount:+}")
 
 
 def _usd(amount: Any) -> str:

@@ -39,7 +39,7 @@ def look_of(endpoint: Endpoint) -> SafeString:
 def groups_of(endpoint: Endpoint) -> str:
     if not endpoint.is_limited:
         return gettext("of all resource groups of its owner")
-    return ", ".join(group.name for group in endpoint.groups.all()) or gettext("of no resource group")
+    return words.listed(group.name for group in endpoint.groups.all()) or gettext("of no resource group")
 
 
 class EndpointTable(ConsoleTable):

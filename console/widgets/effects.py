@@ -20,6 +20,7 @@ from backups.policies import Settings
 from backups.shortening import Shortened
 from billing import estimates
 from billing.estimates import Estimate, LeftToPay, Terms
+from console.widgets import words
 from console.widgets.labels import translated
 from console.widgets.notes import MOST_NAMED, Notes
 from regions import routes
@@ -62,7 +63,7 @@ class Effects:
         if edges[0][1] == edges[-1][1]:
             return gettext("Nothing before %(edge)s can be restored.") % {"edge": minute(edges[0][1])}
         if len(edges) <= MOST_NAMED:
-            return gettext("Nothing can be restored from before: %(edges)s.") % {"edges": ", ".join(map(_of, edges))}
+            return gettext("Nothing can be restored from before: %(edges)s.") % {"edges": words.listed(map(_of, edges))}
         first, last = minute(edges[0][1]), minute(edges[-1][1])
         sentence = gettext("The restorable windows of %(n)s instances then begin between %(first)s and %(last)s.")
         return sentence % {"n": len(edges), "first": first, "last": last}
@@ -199,7 +200,7 @@ def _border_of(source: Region, destination: Region) -> str:
 
 def _arrows(begun: Sequence[Route]) -> str:
     distinct = dict.fromkeys(begun)
-    return ", ".join(f"{translated(source.name)} → {translated(target.name)}" for source, target in distinct)
+    return words.listed(f"{translated(source.name)} → {translated(target.name)}" for source, target in distinct)
 
 
 # ---- where none may go
@@ -256,7 +257,11 @@ def _warn_of_versions(effects: Effects, step: Step, startable: Mapping[str, list
     if there is None or not instance.engine_version or is_among(instance.engine_version, there):
         return
     server = f"{engine_of(instance.engine).capabilities.label} {instance.engine_version}"
-    named = {"region": translated(step.target.name), "server": server, "versions": ", ".join(there) or gettext("none")}
+    named = {
+        "region": translated(step.target.name),
+        "server": server,
+        "versions": words.listed(there) or gettext("none"),
+    }
     effects.notes.say(CANNOT_START, instance.name, **named)
 
 

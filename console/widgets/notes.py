@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from django.utils.translation import gettext
 
+from console.widgets import words
+
 MOST_NAMED, NAMED_OF_MORE = 5, 3
 
 Template = str | Callable[[int], str]
@@ -70,11 +72,11 @@ class Notes:
 def in_few_words(names: Sequence[str]) -> str:
     """Name them all where they are few, else the first and how many more."""
     if len(names) <= MOST_NAMED:
-        return ", ".join(names)
+        return words.listed(names)
     more = gettext(" and %(n)s more") % {"n": len(names) - NAMED_OF_MORE}
-    return ", ".join(names[:NAMED_OF_MORE]) + more
+    return words.listed(names[:NAMED_OF_MORE]) + more
 
 
 def _in_few_words(item: Item) -> str:
     name, parts = item
-    return f"{name} ({in_few_words(parts)})" if parts else name
+    return gettext("%(name)s (%(parts)s)") % {"name": name, "parts": in_few_words(parts)} if parts else name

@@ -41,7 +41,7 @@ def consequence(found: Protection, at: datetime) -> str | SafeString:
     if found.state == "behind" and found.behind_seconds:
         return gettext("a backup waits since %(length)s") % {"length": words.lasting(found.behind_seconds)}
     if found.state == "partial":
-        return gettext("no recent copy of %(names)s") % {"names": ", ".join(found.unprotected[:3])}
+        return gettext("no recent copy of %(names)s") % {"names": words.listed(found.unprotected[:3])}
     if found.state == "released" and found.last_expiry is None:
         return format_html(
             gettext("Released %(day)s · no copy of it is left").replace("%(day)s", "{}"), _released(found)

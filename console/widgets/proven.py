@@ -19,6 +19,7 @@ from console.widgets import words
 from console.widgets.badges import badge
 from console.widgets.labels import translated
 from console.widgets.states import DRILL, UNKNOWN
+from console.widgets.told import told
 
 Row = TypeVar("Row", Event, Alert, Copy)
 
@@ -100,8 +101,8 @@ def drill_badge(drill: Drill) -> SafeString:
     if drill.state == Drill.State.RUNNING:
         return badge(look, str(STAGES.get(drill.sentence, gettext("Beginning"))))
     if drill.state == Drill.State.QUEUED:
-        return badge(look, drill.sentence or gettext("a worker of the backup region takes it up"))
-    return badge(look, words.plain(drill.sentence))
+        return badge(look, told(drill.sentence) or gettext("a worker of the backup region takes it up"))
+    return badge(look, told(drill.sentence))
 
 
 def stages_of(drill: Drill) -> Sequence[tuple[str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from unicodedata import category
@@ -136,6 +137,12 @@ def ago(at: datetime | None, now: datetime) -> str:
     if at is None:
         return gettext("never")
     return gettext("%(length)s ago") % {"length": lasting(now - at)} if at <= now else gettext("just now")
+
+
+def listed(names: Iterable[object]) -> str:
+    """Return names one after the other, parted as the language parts them."""
+    # Translators: what stands between the names of a list.
+    return pgettext("in a list", ", ").join(map(str, names))
 
 
 def plain(text: str) -> str:

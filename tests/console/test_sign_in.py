@@ -10,6 +10,7 @@ from django.core import mail
 from django.test import Client
 from django.urls import reverse
 
+from backups.models import Event
 from tests.console.fleet import PASSWORD, Fleet
 
 CLOSED = [
@@ -112,6 +113,9 @@ def test_with_a_mail_server_the_link_in_the_mail_sets_a_new_password_once(
     done = client.post(form.redirect_chain[-1][0], wanted, follow=True)
     assert "The new password is set" in done.content.decode()
     assert client.login(username="mei", password=wanted["password1"])
+    told = Event.objects.get(kind__startswith="person.")
+    assert (told.actor_name, told.address, told.group) == ("mei", "127.0.0.1", None)
+    assert told.sentence == "mei set a new password by the link that was mailed."
     client.logout()
     assert "The link is no longer good" in client.get(link, follow=True).content.decode()
 
@@ -127,3 +131,21 @@ def test_an_address_that_nobody_has_is_told_nothing_and_mailed_nothing(
     known, unknown = (re.sub(rb'value="\w{64}"', b"", page) for page in pages)  # but for the token of each form
     assert known == unknown
     assert [letter.to for letter in mail.outbox] == [[fleet.user.email]]
+
+
+def test_a_password_is_changed_on_one_page_which_leaves_an_event(client: Client, fleet: Fleet) -> None:
+    client.force_login(fleet.root())
+    assert client.get(reverse("admin:password_change")).url == reverse("account_change_password")
+    client.logout()
+    client.login(username="mei", password=PASSWORD)
+    wanted = {
+        "oldpassword": PASSWORD,
+        "password1": "a horse of another colour",
+        "password2": "a horse of another colour",
+    }
+    client.post(reverse("account_change_password"), wanted | {"oldpassword": "guessed"})
+    assert not Event.objects.filter(kind__startswith="person.").exists()
+    client.post(reverse("account_change_password"), wanted)
+    told = Event.objects.get(kind="person.password_changed")
+    assert (told.sentence, told.actor_name) == ("mei set a new password.", "mei")
+    assert wanted["password1"] not in str(told.data)

@@ -114,7 +114,9 @@ def test_a_backup_is_asked_for_once_and_refused_where_nobody_takes_it(root: Clie
 
 def test_a_release_asks_once_more_and_is_for_good(root: Client) -> None:
     instance = instance_in()
-    assert "cannot be brought back" in act(root, "backups_instance", "release", instance).content.decode()
+    asked = act(root, "backups_instance", "release", instance).content.decode()
+    assert "cannot be brought back" in asked
+    assert f'<a href="{reverse("admin:backups_instance_changelist")}">Instances</a>' in asked, "the way back"
     instance.refresh_from_db()
     assert instance.released_at is None
     act(root, "backups_instance", "release", instance, confirmed="Release")

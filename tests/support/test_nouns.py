@@ -278,3 +278,21 @@ def test_a_certificate_is_registered_and_withdrawn_through_the_verbs_and_never_e
     row.refresh_from_db()
     assert row.withdrawn_at
     assert sorted(Event.objects.values_list("kind", flat=True)) == ["certificate.registered", "certificate.withdrawn"]
+
+
+@pytest.mark.parametrize("noun", NOUNS, ids=lambda model: model.__name__)
+def test_every_row_has_a_name(noun: type[Model]) -> None:
+    """Else its page, its way to it and each link to it are called `Transfer object (7)`."""
+    assert noun.__str__ is not Model.__str__
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_moments_are_told_to_the_second_and_as_utc(client: Client, language: str) -> None:
+    client.force_login(User.objects.create_superuser("root"))
+    told = events.record("instance.released", "orders was released.")
+    shown = f"{told.at:%Y-%m-%d %H:%M:%S} UTC"
+    for address in (
+        reverse("admin:backups_event_changelist"),
+        reverse("admin:backups_event_change", args=[told.pk]),
+    ):
+        assert shown in client.get(address, headers={"accept-language": language}).content.decode()

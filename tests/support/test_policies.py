@@ -234,6 +234,7 @@ def test_the_step_brings_along_what_was_typed(root: Client, orders: Instance) ->
     step = root.post(reverse(ADD), WANTED | {"instance": orders.pk})
     fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', step.content.decode()))
     assert fields.pop("confirmed") == step.context["token"]
+    assert f'<a href="{reverse("admin:backups_copypolicy_changelist")}">Copy policies</a>' in text(step), "the way back"
     fields.pop("csrfmiddlewaretoken", None)
     assert fields == {name: str(value) for name, value in (WANTED | {"instance": orders.pk}).items()}
 
@@ -244,7 +245,7 @@ def test_every_change_of_the_settings_asks_once_more(root: Client, protected: Co
     now = {"status": "enable", "destination": protected.destination_id, "retention_days": 30}
     now["expected"] = protected.version
     longer = root.post(address, now | {"retention_days": 60})
-    assert is_step(longer) and "A month against today" in text(longer)
+    assert is_step(longer) and re.search(r"A month against today&#x27;s settings</th><td>\+\d+\.\d\d USD", text(longer))
     off = root.post(address, now | {"status": "disabled"})
     assert "Storage left to pay</th><td>14.40 USD" in text(off)
     assert "Storage left to pay with 7 days</th><td>3.36 USD" in text(off)

@@ -13,6 +13,7 @@ from backups.models import Alert, BackupSet
 from console.widgets import labels, words
 from console.widgets.alert_pages import Way, way_of
 from console.widgets.icons import icon as draw
+from console.widgets.told import told
 from regions.models import Store
 
 register = template.Library()
@@ -132,6 +133,12 @@ def paragraphs(text: str) -> SafeString:
 @register.filter
 def plain(text: str) -> str:
     return words.plain(text)
+
+
+@register.filter("told")
+def told_in_language(sentence: str) -> str:
+    """Return what an alert, an event or a drill says, in the language of the page."""
+    return told(sentence)
 
 
 @register.filter

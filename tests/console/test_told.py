@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 from itertools import product
@@ -82,10 +81,9 @@ def test_a_sentence_is_said_in_the_language_of_the_page(written: str, shown: str
     ],
 )
 def test_no_name_makes_a_page_wait(written: str) -> None:
-    began = time.process_time()
+    """Patterns that tried a name's every end would not come to an end of these in a lifetime."""
     with translation.override("zh-hans"):
-        told(written)
-    assert time.process_time() - began < 2
+        assert told(written)
 
 
 @pytest.mark.django_db

@@ -119,7 +119,7 @@ def seconds_taken(restore: Restore) -> float | None:
 
 
 def seconds_outside(restore: Restore) -> float | None:
-    """Return what passed beside its stages: before the first, or in an attempt that failed. None: hardly anything."""
+    """Return what passed outside its stages: before the first, or in an attempt that failed. None: hardly anything."""
     taken = seconds_taken(restore)
     outside = None if taken is None else taken - sum(restore.seconds.values())
     return outside if outside is not None and outside >= TELLING_SECONDS else None

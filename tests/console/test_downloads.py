@@ -153,8 +153,6 @@ def test_what_costs_less_than_half_a_cent_is_not_told_as_free(
     settings.FREE_DOWNLOAD_GB = 0
     shown = desk.get(dialog(copy)).content.decode()
     assert "<b><bdi>under $0.01</bdi></b>" in shown and "Internet · under $0.01" in shown and "$0.00" not in shown
-    held = desk.get(f"/backups/sets/copies/{copy.pk}/hold/").content.decode()
-    assert "cost <bdi>under $0.01</bdi> for 30 days" in held
 
 
 def test_the_dialog_tells_size_quota_and_price_and_wants_its_tick(desk: Client, world: World, orders: Instance) -> None:

@@ -397,7 +397,7 @@ def test_a_ready_restore_says_how_to_reach_it_and_what_it_took(desk: Client, fle
         assert piece in shown, piece
     assert reverse("instances:page", args=[ready.result.code]) in shown
     assert "psql -h 10.9.0.4 -p 54321 -U farshore_admin postgres" in shown, "not to a database of the user's name"
-    assert "beside these stages" not in shown
+    assert "outside these stages" not in shown
 
 
 def test_what_is_to_be_read_is_what_lies_in_the_store_and_not_what_packed_logs_become(
@@ -414,11 +414,11 @@ def test_what_is_to_be_read_is_what_lies_in_the_store_and_not_what_packed_logs_b
     assert "<bdi>70.0 KB</bdi>" in words(desk.get(reverse("restores:page", args=[made.code])))
 
 
-def test_what_passed_beside_the_stages_is_told_so_that_they_add_up(desk: Client, fleet: Fleet) -> None:
+def test_what_passed_outside_the_stages_is_told_so_that_they_add_up(desk: Client, fleet: Fleet) -> None:
     ready = restore(fleet, streamed(fleet))
     Restore.objects.update(finished_at=ready.finished_at + timedelta(seconds=15))
     shown = words(desk.get(reverse("restores:page", args=[ready.code])))
-    assert "1 min 48 s" in shown and "15 s of it beside these stages" in shown
+    assert "1 min 48 s" in shown and "15 s of it outside these stages" in shown
 
 
 def test_the_password_is_shown_on_demand_and_written_down(desk: Client, fleet: Fleet) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_UP, Context, Decimal
+from decimal import ROUND_HALF_UP, ROUND_UP, Context, Decimal
 
 from django.conf import settings
 
@@ -14,6 +14,11 @@ EXACT = Context(prec=60)  # a fleet's byte-seconds of a month have 22 digits; no
 def to_cents(amount: Decimal) -> Decimal:
     """Round half-up to whole cents, as a statement line does."""
     return amount.quantize(CENT, rounding=ROUND_HALF_UP, context=EXACT)
+
+
+def estimated(cost: Decimal) -> Decimal:
+    """Round what will be owed to cents; of less than half a cent something is left, for it is not free."""
+    return to_cents(cost) or cost.quantize(MILLIONTH, rounding=ROUND_UP, context=EXACT)
 
 
 def storage_cost(byte_seconds: int, price: Decimal) -> Decimal:

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db.models import Sum
 
 from backups.models import Instance
-from billing.amounts import traffic_amount
+from billing.amounts import estimated, traffic_cost
 from billing.metering import month_of
 from billing.models import DownloadCharge, ItemCode, Price
 from billing.prices import price_of
@@ -52,7 +52,7 @@ def free_left(downloaded_bytes: int) -> int:
 
 
 def fee_of(size: int, downloaded_bytes: int, price: Decimal | None) -> DownloadFee:
-    """Return the fee of `size` bytes after `downloaded_bytes` of the same instance and month; rounded to cents."""
+    """Return the fee of `size` bytes after `downloaded_bytes` of the same instance and month; estimated."""
     left = free_left(downloaded_bytes)
     free = min(size, left)
     charged = size - free
@@ -60,7 +60,7 @@ def fee_of(size: int, downloaded_bytes: int, price: Decimal | None) -> DownloadF
 
 
 def _amount(charged: int, price: Decimal | None) -> Decimal | None:
-    return Decimal("0.00") if charged == 0 else None if price is None else traffic_amount(charged, price)
+    return Decimal("0.00") if charged == 0 else None if price is None else estimated(traffic_cost(charged, price))
 
 
 def downloaded_this_month(instance: Instance, at: datetime) -> int:

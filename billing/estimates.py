@@ -1,7 +1,8 @@
 """What a dialog says before OK (R-4.6): sums over facts. What is not known is None, with a sentence.
 
-An estimate rounds once, at its end; the statement rounds each line. What a month will cost is said at today's prices;
-what is stored already (`left_to_pay`) at those that the price table has for its route, whenever they hold.
+An estimate rounds once, at its end, and never to nothing; the statement rounds each line. What a month will cost is
+said at today's prices; what is stored already (`left_to_pay`) at those that the price table has for its route, whenever
+they hold.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from django.utils.translation import gettext, gettext_noop, ngettext, pgettext
 from backups import planning
 from backups.models import Copy, Instance, SetFile
 from billing import until_expiry
-from billing.amounts import storage_amount, traffic_amount
+from billing.amounts import estimated, storage_cost, traffic_cost
 from billing.models import ItemCode, Price
 from billing.pace import Pace, paces_of, whole_seconds
 from billing.prices import Tariffs, price_of
@@ -201,7 +202,7 @@ def storing(stored_bytes: int, source: Region, at: datetime, destination: Region
 def _stored(stored_bytes: int, price: Price | None) -> Estimate:
     if price is None:
         return Estimate(stored_bytes, None, gettext(NO_PRICE))
-    return Estimate(stored_bytes, storage_amount(stored_bytes * whole_seconds(MONTH), price.amount))
+    return Estimate(stored_bytes, estimated(storage_cost(stored_bytes * whole_seconds(MONTH), price.amount)))
 
 
 def monthly_traffic(instance: Instance, destination: Region, at: datetime, *, logs: bool = False) -> Estimate:
@@ -223,7 +224,7 @@ def _traffic(
     total: int, instance: Instance, destination: Region, at: datetime, prices: Tariffs
 ) -> tuple[Decimal | None, str]:
     price = prices.at(ItemCode.TRAFFIC, instance.region_id, destination.pk, at)
-    return (traffic_amount(total, price.amount), "") if price else (None, gettext(NO_PRICE))
+    return (estimated(traffic_cost(total, price.amount)), "") if price else (None, gettext(NO_PRICE))
 
 
 def left_to_pay(instance: Instance, at: datetime, retention_days: int | None = None) -> LeftToPay:

@@ -14,7 +14,7 @@ from decimal import Decimal
 
 from django.db import connection
 
-from billing.amounts import MILLIONTH, storage_amount
+from billing.amounts import MILLIONTH, estimated, storage_cost
 from billing.models import ItemCode
 from billing.pace import second_of
 from billing.plans import millionths
@@ -81,7 +81,7 @@ class Left:
 
     @property
     def amount(self) -> Decimal | None:
-        return None if self.worth is None else storage_amount(self.worth, MILLIONTH)
+        return None if self.worth is None else estimated(storage_cost(self.worth, MILLIONTH))
 
 
 def of_all(

@@ -54,6 +54,7 @@ class Capabilities:
     differential_label: str = "Differential"  # the field's word for a backup that stands on another
     incrementals_since: int = 0  # the first major that Farshore takes incrementals of, 0: of none
     version_question: str = "SELECT version()"
+    client: str = ""  # what opens a session with a server in a shell; it asks for the password itself
     takes_differentials: bool = False  # on what the server itself knows as their base, so that they need no outline
     takes_logs: bool = False  # by backups of the log on a timetable, instead of receiving it
     writes_to_buckets_since: int = 0  # the first major whose server writes to an S3 bucket by itself, 0: none does
@@ -429,6 +430,7 @@ _POSTGRESQL = Capabilities(
     can_snapshot=False,
     default_method=Method.PHYSICAL,
     default_port=5432,
+    client="psql -h {host} -p {port} -U {username} postgres",  # else it asks for a database of the user's name
     differential_label="Incremental",
     incrementals_since=17,
 )
@@ -444,6 +446,7 @@ _MARIADB = Capabilities(
     can_snapshot=False,
     default_method=Method.PHYSICAL,
     default_port=3306,
+    client="mariadb -h {host} -P {port} -u {username} -p",
     differential_label="Incremental",
 )
 

@@ -124,6 +124,11 @@ class Restore(models.Model):
         return f"{self.code} of {self.instance.name}"
 
     @property
+    def goes_by(self) -> str:
+        """The name of what is made: of a database beside others its own, for `name` is then that of their instance."""
+        return self.landed_as or self.name
+
+    @property
     def landed_on(self) -> str:
         """The name of the server that its database is on, "" where it is a server of its own."""
         if not self.landed_as:

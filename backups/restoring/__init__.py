@@ -25,7 +25,7 @@ from backups.restoring.asking import (
     remove,
     stages_of,
 )
-from backups.restoring.checking import Preview, checks, free_name, why_not
+from backups.restoring.checking import Preview, bytes_of, checks, free_name, why_not
 from backups.restoring.choosing import Wanted, chain_at_source, chains_at_source, databases_until, meant_by
 from backups.restoring.holding import claim, regions_with_work, run
 from backups.restoring.landing import Landing, announce, landing_of
@@ -55,6 +55,7 @@ __all__ = [
     "cancel",
     "chain_at_source",
     "chains_at_source",
+    "bytes_of",
     "checks",
     "claim",
     "confirm",

@@ -209,7 +209,7 @@ def cancel(restore: Restore, by: By) -> None:
     with transaction.atomic():
         row = _locked(restore)
         if row.state == State.READY:
-            raise Refusal("RestoreReady", f"{row.name} is ready.", "Remove it instead.")
+            raise Refusal("RestoreReady", f"{row.goes_by} is ready.", "Remove it instead.")
         if row.state not in Restore.PENDING:
             raise Refusal("RestoreOver", f"The restore is {row.get_state_display().lower()}.", "")
         if row.cancel_asked_at:
@@ -219,10 +219,10 @@ def cancel(restore: Restore, by: By) -> None:
             Restore.objects.filter(pk=row.pk).update(state=State.CANCELLED, cancel_asked_at=at, finished_at=at)
             pins.release(row)
             agreeing.wait_no_more(row)
-            _record("cancelled", f"The restore into {row.name} was cancelled before it began.", row, by)
+            _record("cancelled", f"The restore into {row.goes_by} was cancelled before it began.", row, by)
         else:
             _mark(row)
-            _record("cancel_asked", f"The restore into {row.name} was asked to stop.", row, by)
+            _record("cancel_asked", f"The restore into {row.goes_by} was asked to stop.", row, by)
     restore.refresh_from_db()
 
 
@@ -235,14 +235,14 @@ def remove(restore: Restore, by: By) -> None:
     with transaction.atomic():
         row = _locked(restore)
         if row.state in Restore.PENDING:
-            raise Refusal("RestoreRunning", f"{row.name} is not ready yet.", "Cancel the restore instead.")
+            raise Refusal("RestoreRunning", f"{row.goes_by} is not ready yet.", "Cancel the restore instead.")
         if row.state != State.READY:
             raise Refusal("RestoreOver", f"The restore is {row.get_state_display().lower()}; no server runs.", "")
         if row.cancel_asked_at:
             return
         _mark(row)
         what = "database" if row.landed_as else "server"
-        _record("remove_asked", f"The restored {what} {row.name} was asked to be removed.", row, by)
+        _record("remove_asked", f"The restored {what} {row.goes_by} was asked to be removed.", row, by)
     restore.refresh_from_db()
 
 

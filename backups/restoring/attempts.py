@@ -102,11 +102,11 @@ class Attempt:
         if ready:
             self._record("removed", self._removed)
         else:
-            self._record("cancelled", f"The restore into {self.restore.name} was cancelled; nothing of it is left.")
+            self._record("cancelled", f"The restore into {self.restore.goes_by} was cancelled; nothing of it is left.")
 
     @property
     def _removed(self) -> str:
-        return f"The restored {self.made} {self.restore.name} was removed; nothing of it is left."
+        return f"The restored {self.made} {self.restore.goes_by} was removed; nothing of it is left."
 
     def _give_up(self) -> None:
         """The engine has stopped and discarded; why it was asked to stands in the row, or this process is leaving."""
@@ -145,7 +145,7 @@ class Attempt:
             return True
         if not self._end(State.FAILED, error_code=code, error=sentence, remedy=remedy):
             return False
-        self._record("failed", f"The restore into {self.restore.name} failed: {sentence}", code=code)
+        self._record("failed", f"The restore into {self.restore.goes_by} failed: {sentence}", code=code)
         return True
 
     def _end(self, state: str, **changes: Any) -> bool:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import Q, QuerySet, Sum, prefetch_related_objects
 
 from backups.engines import engine_of
 from backups.models import BackupMethod, BackupSet, Copy, Drill, Instance, Kind, LandingServer, Restore
@@ -21,6 +21,7 @@ from regions.refusals import Refusal
 
 LONGEST_NAME = 100
 KEPT_LOGS = 3  # so many pieces of log lie unpacked beside the server while it replays
+COUNTING = "count"  # goes on beside those who use the server already
 MEASURED = 5  # how many former restores and drills an expectation is made from
 
 
@@ -28,7 +29,7 @@ MEASURED = 5  # how many former restores and drills an expectation is made from
 class Preview:
     """What a restore would be. Each refusal's field is the argument it is about: store, database, until, set, name.
 
-    `bytes_needed` and `bytes_free` are of the disk it would stand on; `gigabytes` are read from the store.
+    `bytes_needed` and `bytes_free` are of the disk it would stand on; `bytes_read` lie in the store, logs often packed.
     `seconds_expected` comes from former restores and drills of the instance, None when nothing was measured.
     """
 
@@ -43,7 +44,7 @@ class Preview:
     restored_until: datetime | None = None
     bytes_needed: int = 0
     bytes_free: int | None = None
-    gigabytes: float = 0
+    bytes_read: int = 0
     seconds_expected: float | None = None
     warnings: list[str] = field(default_factory=list)
     landing: LandingServer | None = None
@@ -51,6 +52,10 @@ class Preview:
     @property
     def is_possible(self) -> bool:
         return not self.refusals
+
+    @property
+    def gigabytes(self) -> float:
+        return self.bytes_read / settings.GB
 
 
 def checks(
@@ -98,7 +103,7 @@ def preview_of(wanted: Wanted, name: str) -> tuple[Preview, Choice | None]:
         restored_until=choice.restored_until,
         bytes_needed=seen.needed,
         bytes_free=None if seen.free is None else max(seen.free, 0),
-        gigabytes=_bytes_read(choice) / settings.GB,
+        bytes_read=_bytes_read(choice),
         seconds_expected=_seconds_expected(wanted.instance, choice.sets),
         warnings=list(_warnings(wanted, choice)),
         landing=wanted.landing,
@@ -239,9 +244,16 @@ def _unpacking(**given: Given) -> QuerySet[Any]:
 
 
 def _bytes_read(choice: Choice) -> int:
-    if choice.copies:
-        return sum(copy.stored_bytes for copy in choice.copies)
-    return sum(file.size for found in choice.sets for file in found.files.all())
+    if not choice.copies:
+        prefetch_related_objects(choice.sets, "files")
+    return sum(map(bytes_of, choice.sources))
+
+
+def bytes_of(source: Copy | BackupSet) -> int:
+    """Return what lies in a store of a copy, or of a set at its source: less than its size where that was packed."""
+    if isinstance(source, Copy):
+        return source.stored_bytes
+    return sum(file.size for file in source.files.all())
 
 
 def _seconds_expected(instance: Instance, sets: Sequence[BackupSet]) -> float | None:
@@ -251,16 +263,30 @@ def _seconds_expected(instance: Instance, sets: Sequence[BackupSet]) -> float | 
 
 def speed_of(instance: Instance) -> float | None:
     """Return the bytes a second that the newest restores and drills of an instance came to, None without any."""
-    total_bytes = total_seconds = 0.0
+    measured = [*_restores_measured(instance), *_drills_measured(instance)]
+    total_bytes, total_seconds = (sum(figures) for figures in zip(*measured, strict=True)) if measured else (0, 0.0)
+    return total_bytes / total_seconds if total_bytes and total_seconds else None
+
+
+Measured = tuple[int, float]  # bytes that were restored, and the seconds until their server answered
+
+
+def _restores_measured(instance: Instance) -> Iterator[Measured]:
     done = Restore.objects.filter(instance=instance, finished_at__isnull=False).exclude(seconds={})
     for restore in done.order_by("-finished_at")[:MEASURED]:
-        total_bytes += restore.sources.aggregate(total=Sum("set__size_bytes"))["total"] or 0
-        total_seconds += sum(restore.seconds.values())
-    drills = Drill.objects.filter(instance=instance, state=Drill.State.PASSED, set__isnull=False).exclude(seconds={})
-    for drill in drills.select_related("set").order_by("-finished_at")[:MEASURED]:
-        total_bytes += drill.set.size_bytes
-        total_seconds += sum(drill.seconds.values())
-    return total_bytes / total_seconds if total_bytes and total_seconds else None
+        size = restore.sources.aggregate(total=Sum("set__size_bytes"))["total"] or 0
+        yield size, sum(taken for stage, taken in restore.seconds.items() if stage != COUNTING)
+
+
+def _drills_measured(instance: Instance) -> Iterator[Measured]:
+    """What a drill does beside restoring is no part of it; a canary is stopped by its damage."""
+    passed = Drill.objects.filter(instance=instance, state=Drill.State.PASSED, seconds__has_key="recovery")
+    drills = list(passed.exclude(pick=Drill.Pick.CANARY).order_by("-finished_at")[:MEASURED])
+    read = {drill.pk: [copy["set"] for copy in drill.evidence.get("copies", ())] for drill in drills}
+    known = BackupSet.objects.filter(pk__in={pk for sets in read.values() for pk in sets})
+    sizes = dict(known.values_list("pk", "size_bytes"))
+    for drill in drills:
+        yield sum(sizes.get(pk, 0) for pk in read[drill.pk]), drill.seconds["recovery"]
 
 
 def _warnings(wanted: Wanted, choice: Choice) -> Iterator[str]:
@@ -274,8 +300,8 @@ def _warnings(wanted: Wanted, choice: Choice) -> Iterator[str]:
         yield f"It will be the database {called} beside those that {wanted.onto.name} has; none of them is touched."
     elif wanted.onto:
         yield (
-            f"What {wanted.onto.name} holds now is kept aside until the restored server has been confirmed;"
-            " what is written to it from now on is not in the restored one."
+            f"What {wanted.onto.name} holds now is kept aside until the restored server has been confirmed; what was"
+            f" written to it after {choice.restored_until:%Y-%m-%d %H:%M:%S} UTC is not in the restored one."
         )
     elif wanted.landing:
         yield f"It will be a database on {wanted.landing.name}, not an instance of its own."

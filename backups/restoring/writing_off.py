@@ -78,6 +78,6 @@ def _give_up(row: Restore, by: By, reason: str) -> None:
     alerts.close_alert("restored_server_down", f"restore:{row.pk}")
     where = row.landed_on or row.leased_by.split(":")[0] or "its machine"
     what = "database" if row.landed_as else "server"
-    said = f"The restored {what} {row.name} on {where} was written off: {reason}"
+    said = f"The restored {what} {row.goes_by} on {where} was written off: {reason}"
     events.record("restore.written_off", said, by=by, instance=row.instance, restore=row.code)
     registering.release_result(row)

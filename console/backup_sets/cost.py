@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from backups.models import BackupSet
-from billing.amounts import traffic_amount
+from billing.amounts import estimated, traffic_cost
 from billing.models import ItemCode
 from billing.prices import price_of
 
@@ -27,4 +27,4 @@ def traffic_of(sets: Iterable[BackupSet], at: datetime) -> Decimal | None:
     prices = {route: price_of(ItemCode.TRAFFIC, *places[route], at=at) for route in sizes}
     if any(price is None for price in prices.values()):
         return None
-    return sum((traffic_amount(size, prices[route].amount) for route, size in sizes.items()), Decimal("0.00"))
+    return sum((estimated(traffic_cost(size, prices[route].amount)) for route, size in sizes.items()), Decimal("0.00"))

@@ -165,7 +165,7 @@ class DrillTable(ConsoleTable):
 
     def render_seconds(self, record: Drill) -> str:
         took = record.seconds.get("recovery")
-        return words.lasting(max(1, took)) if took is not None else "—"
+        return words.measured(took)
 
     def render_rows_counted(self, record: Drill) -> str:
         rows = record.evidence.get("total_rows")

@@ -12,8 +12,9 @@ from django.views import View
 
 from backups import access, restoring
 from backups.events import By
-from backups.models import Restore, Role
+from backups.models import Kind, Restore, Role
 from console.restores.forms import ReasonForm
+from console.restores.looks import moment_of, wish_of
 from console.restores.pages import kept_aside
 from console.widgets.acting import acting
 from console.widgets.dialogs import done, render_dialog
@@ -71,7 +72,7 @@ class Remove(Deed):
 
     def do(self, restore: Restore, by: By) -> str:
         restoring.remove(restore, by)
-        return gettext("%(name)s is being removed.") % {"name": restore.name}
+        return gettext("%(name)s is being removed.") % {"name": restore.goes_by}
 
     def shown(self, restore: Restore) -> dict[str, Any]:
         return {"aside": kept_aside(restore)}
@@ -86,6 +87,10 @@ class Agree(Deed):
     def do(self, restore: Restore, by: By) -> str:
         restoring.agree(restore, by)
         return gettext("You agreed; the restore begins.")
+
+    def shown(self, restore: Restore) -> dict[str, Any]:
+        has_logs = restore.sources.filter(set__kind=Kind.LOG).exists()
+        return {"moment": moment_of(restore, has_logs), "wish": wish_of(restore, has_logs)}
 
 
 class Confirm(Deed):
@@ -114,4 +119,4 @@ class WriteOff(Deed):
 
     def do(self, restore: Restore, by: By) -> str:
         restoring.write_off(restore, by, self.form.cleaned_data["reason"])
-        return gettext("%(name)s is written off.") % {"name": restore.name}
+        return gettext("%(name)s is written off.") % {"name": restore.goes_by}

@@ -130,14 +130,18 @@ def _reaches(found: dict[int, Recovery]) -> dict[tuple[int, int], dict[str, Reac
 
 
 def _measured(found: dict[int, Recovery]) -> dict[int, Measured]:
-    """Return the newest measurement of each: its last passed drill or its last restore that came up."""
-    drills = Drill.objects.filter(instance__in=found, state=Drill.State.PASSED).exclude(pick=Drill.Pick.CANARY)
+    """Return the newest measurement of each: its last passed drill or its last restore that came up.
+
+    What a drill does once its server answers (check, count, remove) is not what bringing an instance back takes.
+    """
+    passed = Drill.objects.filter(instance__in=found, state=Drill.State.PASSED, seconds__has_key="recovery")
+    drills = passed.exclude(pick=Drill.Pick.CANARY)
     restores = Restore.objects.filter(instance__in=found, state__in=(*Restore.STANDING, Restore.State.REMOVED))
     known: dict[int, Measured] = {}
     for by, rows in ((DRILL, drills), (RESTORE, restores)):
         ended = rows.exclude(finished_at=None).order_by("instance_id", "-finished_at").distinct("instance_id")
         for row in ended:
-            seconds = seconds_taken(row)
+            seconds = row.seconds["recovery"] if by == DRILL else seconds_taken(row)
             before = known.get(row.instance_id)
             if seconds is not None and (before is None or before.at < row.finished_at):
                 known[row.instance_id] = Measured(seconds, row.finished_at, by)

@@ -42,7 +42,7 @@ def _moving(restore: Restore, at: datetime) -> SafeString:
     word = gettext(DOING[restore.stage]) if restore.stage in DOING else look.word
     if not progress.total:
         return badge(look, sentence_of(progress), word=word)
-    label = gettext("Progress of restore %(name)s") % {"name": restore.name}
+    label = gettext("Progress of restore %(name)s") % {"name": restore.goes_by}
     bar = format_html('<progress max="100" value="{}" aria-label="{}"></progress>', progress.percent, label)
     return format_html(
         "{}{}<small>{}</small>", badge(look, word=f"{word} {progress.percent} %"), bar, progress.sentence
@@ -58,10 +58,16 @@ def consequence_of(restore: Restore) -> str:
     return {
         State.WAITING: gettext("nothing begins before an approver has agreed"),
         State.ASIDE: gettext("stopped, and kept until what replaced it is confirmed"),
-        State.READY: gettext("a database on a landing server") if restore.landed_as else gettext("its server answers"),
+        State.READY: _standing(restore),
         State.CANCELLED: gettext("nothing of it is left"),
         State.REMOVED: gettext("it is gone") if restore.landed_as else gettext("its server and its data are gone"),
     }.get(restore.state, "")
+
+
+def _standing(restore: Restore) -> str:
+    if restore.landing_id:
+        return gettext("a database on a landing server")
+    return gettext("a database beside others") if restore.landed_as else gettext("its server answers")
 
 
 def is_starting_again(restore: Restore, at: datetime) -> bool:

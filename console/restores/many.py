@@ -21,7 +21,7 @@ from backups.models import Instance, Role
 from backups.restoring import Preview, Prospect
 from console.restores.forms import IN_A_FIELD, MOMENT, NEWEST, UtcMoment
 from console.restores.once import is_first, new_token
-from console.restores.plan import bytes_read, prospect_in_words
+from console.restores.plan import prospect_in_words
 from console.widgets import words
 from console.widgets.acting import acting
 from console.widgets.addresses import restoring as restoring_at
@@ -85,7 +85,7 @@ class Effects:
 
     @property
     def bytes_read(self) -> int:
-        return sum(bytes_read(preview) for line in self.lines for preview in line.previews)
+        return sum(preview.bytes_read for line in self.lines for preview in line.previews)
 
     @property
     def why_too_much(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from shlex import quote
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -12,10 +13,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
 from backups import access, events, restoring
+from backups.engines import engine_of
 from backups.models import Restore, Role
 from console.restores.looks import is_starting_again, moment_of, state_of, wish_of
 from console.restores.plan import steps_of
-from console.restores.stages import seconds_taken, stages_of
+from console.restores.stages import seconds_outside, seconds_taken, stages_of
 from console.widgets.acting import acting
 from console.widgets.addresses import restoring as restoring_again
 from console.widgets.polling import QUICK, SLOW, Poll
@@ -62,7 +64,7 @@ def _page(request: HttpRequest, restore: Restore, **more: Any) -> HttpResponse:
 def _shown(request: HttpRequest, restore: Restore) -> dict[str, Any]:
     at = clock.now()
     rows = sorted(restore.rows.items())
-    steps = steps_of(restore.sources.select_related("set"))
+    steps = steps_of(restore.sources.select_related("set", "copy").prefetch_related("set__files"))
     has_logs = any(step.is_logs for step in steps)
     return {
         "restore": restore,
@@ -71,6 +73,8 @@ def _shown(request: HttpRequest, restore: Restore) -> dict[str, Any]:
         "wish": wish_of(restore, has_logs),
         "stages": stages_of(restore, at),
         "seconds": seconds_taken(restore),
+        "outside_stages": seconds_outside(restore),
+        "client": _client_of(restore),
         "is_starting_again": is_starting_again(restore, at),
         "rows": rows[:ROWS_SHOWN],
         "more_rows": rows[ROWS_SHOWN:],
@@ -83,6 +87,13 @@ def _shown(request: HttpRequest, restore: Restore) -> dict[str, Any]:
         "again": _again(restore, has_logs),
         "poll": _poll(restore, at),
     }
+
+
+def _client_of(restore: Restore) -> str:
+    """Return what is typed into a shell to reach the new server, "" where the engine knows no such program."""
+    reached = {"host": restore.host, "port": str(restore.port), "username": restore.username}
+    client = engine_of(restore.instance.engine).capabilities.client
+    return client.format(**{name: quote(said) for name, said in reached.items()})
 
 
 def _why_not_agree(request: HttpRequest, restore: Restore) -> Refusal | None:

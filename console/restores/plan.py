@@ -10,9 +10,9 @@ from itertools import groupby
 
 from django.utils.translation import gettext, ngettext
 
-from backups.models import BackupSet, Kind
-from backups.restoring import Preview, Prospect
-from billing.amounts import traffic_amount
+from backups.models import BackupSet, Kind, RestoreSource
+from backups.restoring import Preview, Prospect, bytes_of
+from billing.amounts import estimated, traffic_cost
 from billing.models import ItemCode
 from billing.prices import price_of
 from console.restores.choice import said
@@ -73,12 +73,12 @@ class Plan:
 
     @property
     def bytes_read(self) -> int:
-        return sum(bytes_read(one) for one in (self.preview, *(other.preview for other in self.others)))
+        return sum(one.bytes_read for one in (self.preview, *(other.preview for other in self.others)))
 
 
 def plan_of(preview: Preview, region: Region, at: datetime, *, target: str = NEW, others: Sequence[Also] = ()) -> Plan:
     lines = [*lines_of(preview, target), *(line_of(other) for other in others)]
-    read = sum(bytes_read(one) for one in (preview, *(other.preview for other in others)))
+    read = sum(one.bytes_read for one in (preview, *(other.preview for other in others)))
     return Plan(preview, lines, steps_of(preview.sources), charge_inside(region, read, at), others)
 
 
@@ -90,15 +90,10 @@ def line_of(other: Also) -> Line:
     return Line(Look(OK, "check", named), several_in_words(other.preview))
 
 
-def bytes_read(preview: Preview) -> int:
-    """Return what is read from the store; the new server may need more room than that."""
-    return sum(_set_of(source).size_bytes for source in preview.sources)
-
-
 def charge_inside(region: Region, size_bytes: int, at: datetime) -> Decimal | None:
     """Return what reading inside a region costs, None where nothing is charged for it, as usual (R-4.2)."""
     price = price_of(ItemCode.TRAFFIC, region, region, at=at)
-    return traffic_amount(size_bytes, price.amount) if price else None
+    return estimated(traffic_cost(size_bytes, price.amount)) if price else None
 
 
 # ---- the checks
@@ -185,12 +180,13 @@ def _nothing_else(preview: Preview, target: str) -> list[Line]:
 def steps_of(sources: Iterable[object]) -> list[Step]:
     """Return the sets in the order of applying them, logs in a row as one."""
     steps = []
-    for is_log, run in groupby(map(_set_of, sources), key=lambda found: found.kind == Kind.LOG):
-        sets = list(run)
+    for is_log, run in groupby(sources, key=lambda source: _set_of(source).kind == Kind.LOG):
+        parts = list(run)
+        sets, sizes = [_set_of(part) for part in parts], [bytes_of(_lying(part)) for part in parts]
         if is_log:
-            steps.append(Step(sets[0], sets[-1], len(sets), sum(found.size_bytes for found in sets)))
+            steps.append(Step(sets[0], sets[-1], len(sets), sum(sizes)))
         else:
-            steps += [Step(found, found, 1, found.size_bytes) for found in sets]
+            steps += [Step(found, found, 1, size) for found, size in zip(sets, sizes, strict=True)]
     return steps
 
 
@@ -199,10 +195,15 @@ def _set_of(source: object) -> BackupSet:
     return getattr(source, "set", source)
 
 
+def _lying(source: object) -> object:
+    """Return what is read: a restore keeps the copy beside its set, or the set alone."""
+    return (source.copy or source.set) if isinstance(source, RestoreSource) else source
+
+
 def several_in_words(preview: Preview) -> str:
     """Return in one line what would become of one instance of several."""
     reached = said(preview.restored_until) if preview.restored_until else gettext("the newest moment")
-    known = {"moment": reached, "bytes": words.in_words(bytes_read(preview))}
+    known = {"moment": reached, "bytes": words.in_words(preview.bytes_read)}
     if preview.seconds_expected is None:
         return gettext("as of %(moment)s · %(bytes)s") % known
     known["time"] = words.expected(preview.seconds_expected)

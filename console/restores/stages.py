@@ -40,6 +40,7 @@ DOING = {
     COUNT: gettext_noop("Counting rows"),
     REPLACE: gettext_noop("Taking the original's place"),
 }
+TELLING_SECONDS = 1.0
 DONE, NOW, WAITS, STOPPED = "done", "now", "waits", "stopped"
 
 
@@ -115,6 +116,13 @@ def seconds_taken(restore: Restore) -> float | None:
     if restore.started_at is None or restore.finished_at is None:
         return None
     return (restore.finished_at - restore.started_at).total_seconds()
+
+
+def seconds_outside(restore: Restore) -> float | None:
+    """Return what passed outside its stages: before the first, or in an attempt that failed. None: hardly anything."""
+    taken = seconds_taken(restore)
+    outside = None if taken is None else taken - sum(restore.seconds.values())
+    return outside if outside is not None and outside >= TELLING_SECONDS else None
 
 
 def sentence_of(progress: Progress) -> str:

@@ -43,7 +43,7 @@ class RestoreTable(ConsoleTable):
         return format_html(
             '<a class="who" href="{}"><bdi>{}</bdi></a><bdi class="id"><code>{}</code></bdi>',
             reverse("restores:page", args=[record.code]),
-            record.name,
+            record.goes_by,
             record.code,
         )
 

@@ -33,7 +33,7 @@ class RestoreFilter(Filter):
 
     def narrow(self, rows: QuerySet[Restore]) -> QuerySet[Restore]:
         if asked := self.wanted("q").strip():
-            own = Q(name__icontains=asked) | Q(code__iexact=asked)
+            own = Q(name__icontains=asked) | Q(landed_as__icontains=asked) | Q(code__iexact=asked)
             rows = rows.filter(own | Q(instance__name__icontains=asked) | Q(instance__code__iexact=asked))
         if state := self.wanted("state"):
             rows = rows.filter(state=state)

@@ -64,9 +64,7 @@ class New(View):
             gettext("The restore onto %(name)s waits for a second person."),
             gettext("%(name)s is being restored."),
         )
-        sentence = (waits if restore.state == Restore.State.WAITING else goes_on) % {
-            "name": restore.landed_as or restore.name
-        }
+        sentence = (waits if restore.state == Restore.State.WAITING else goes_on) % {"name": restore.goes_by}
         return leave(request, sentence, to=reverse("restores:page", args=[restore.code]))
 
 

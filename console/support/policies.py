@@ -20,7 +20,7 @@ from backups.models import CopyPolicy, Instance, PolicyKind
 from billing import estimates
 from console.support.asking import WholeDays
 from console.support.nouns import Noun, shown_fields
-from console.widgets import effects
+from console.widgets import effects, words
 from console.widgets.acting import acting
 from console.widgets.asking import put_beside
 from console.widgets.effects import Effects
@@ -261,4 +261,6 @@ def _difference(amount: Decimal | None) -> str:
 
 
 def _usd(amount: Any) -> str:
-    return "an unknown amount" if amount is None else f"{amount} USD"
+    if amount is None:
+        return "an unknown amount"
+    return "under 0.01 USD" if 0 < amount < words.LEAST_TOLD else f"{amount:.2f} USD"

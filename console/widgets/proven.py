@@ -77,7 +77,7 @@ def proven(proof: Proof | None, now: datetime) -> str:
     said = {
         "ago": words.ago(proof.at, now),
         "rows": number_format(proof.rows, force_grouping=True),
-        "length": words.lasting(max(1, proof.seconds)),
+        "length": words.lasting(max(1, round(proof.seconds))),
     }
     return gettext("Last proven restore %(ago)s: %(rows)s rows in %(length)s") % said
 

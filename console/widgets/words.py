@@ -13,6 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_noop, ngettext, pgettext
 
+LEAST_TOLD = Decimal("0.005")  # USD; rounded half-up, less is no cent
 SIZES = ((2**40, "TB"), (2**30, "GB"), (2**20, "MB"), (2**10, "KB"))
 LENGTHS = (
     (86_400, gettext_noop("%(n)s d")),
@@ -49,6 +50,9 @@ def count(number: int) -> str:
 
 
 def dollars(amount: Decimal) -> str:
+    """Return an amount in cents; what is owed and comes to none is not told as nothing."""
+    if 0 < amount < LEAST_TOLD:
+        return gettext("under $0.01")
     return f"${number_format(amount, 2, force_grouping=True)}"
 
 

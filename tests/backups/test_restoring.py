@@ -86,6 +86,22 @@ def test_a_completed_copy_can_be_restored_and_the_preview_says_what_that_takes(w
     assert Restore.objects.count() == Pin.objects.count() == 0, "looking changes nothing"
 
 
+def test_the_time_expected_is_that_of_restoring_and_not_of_what_a_drill_does_beside_it(
+    world: World, shop: Instance
+) -> None:
+    base, newest = (arrived(world, shop, size=size).set for size in (1000, 500))
+    at, chain = clock.now(), [{"set": base.pk}, {"set": newest.pk}]
+    ended = {"state": "passed", "set": newest, "asked_at": at, "due_at": at, "finished_at": at}
+    passed = {"unpack": 12, "replay": 2, "start": 1, "recovery": 15, "engine check": 700, "rows": 80}
+    shop.drills.create(**ended, seconds=passed, evidence={"copies": chain})
+    shop.drills.create(**ended, seconds={"recovery": 9000}, evidence={"copies": chain}, pick="canary")
+    assert restoring.checks(shop, name="new").seconds_expected == 5.0, "1,500 bytes in 15 s"
+    done = {"state": "ready", "region_id": TARGET, "name": "a", "asked_at": at, "due_at": at, "finished_at": at}
+    made = shop.restores.create(**done, seconds={"unpack": 5, "count": 3600})
+    made.sources.create(order=1, set=newest)
+    assert restoring.checks(shop, name="new").seconds_expected == 5.0, "and 500 in 5 s; rows are counted beside"
+
+
 def test_without_a_copy_there_is_nothing_to_restore(world: World, shop: Instance) -> None:
     assert codes(shop) == [("NothingToRestore", "store")]
     with pytest.raises(Refusals):

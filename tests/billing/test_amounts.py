@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from billing.amounts import storage_amount, storage_cost, to_cents, traffic_amount
+from billing.amounts import estimated, storage_amount, storage_cost, to_cents, traffic_amount
 from billing.price_book import coefficient_of
 
 GB = 2**30
@@ -32,6 +32,11 @@ def test_a_hundred_gigabytes_for_a_day_cost_48_cents() -> None:
 )
 def test_storage_is_rounded_half_up_once(gigabytes: int, hours: int, amount: str) -> None:
     assert storage_amount(gigabytes * GB * hours * HOUR, Decimal("0.0002")) == Decimal(amount)
+
+
+def test_an_estimate_of_less_than_half_a_cent_is_not_nothing() -> None:
+    assert estimated(Decimal("0.005")) == Decimal("0.01") and estimated(Decimal("0.0049")) == Decimal("0.0049")
+    assert 0 < estimated(Decimal("1e-12")) < Decimal("0.005") and estimated(Decimal(0)) == 0
 
 
 def test_half_a_cent_rounds_up_and_one_byte_second_less_rounds_down() -> None:

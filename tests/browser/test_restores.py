@@ -81,6 +81,17 @@ def in_field(at: datetime) -> str:
     return at.replace(tzinfo=None, microsecond=0).isoformat(timespec="seconds" if at.second else "minutes")
 
 
+def test_the_arrow_of_a_route_covers_no_word_of_what_stands_before_it(
+    live_server: Any, desk: Page, fleet: Fleet
+) -> None:
+    ready = restore(fleet, streamed(fleet), leased_until=None)  # "Starting again", which says most
+    desk.set_viewport_size({"width": 1440, "height": 900})
+    desk.goto(live_server.url + reverse("restores:page", args=[ready.code]))
+    expect(desk.locator("#state")).to_contain_text("another one takes it up by itself")
+    said, arrow = (desk.locator(f".r-mid > {one}").bounding_box() for one in ("#state", ".i"))
+    assert said["x"] + said["width"] <= arrow["x"]
+
+
 def test_a_moment_is_picked_and_the_plan_follows(live_server: Any, desk: Page, fleet: Fleet) -> None:
     instance = streamed(fleet)
     desk.goto(f"{live_server.url}/instances/{instance.code}/")
@@ -138,7 +149,7 @@ def test_a_restore_comes_up_before_ones_eyes(live_server: Any, desk: Page, fleet
         state="ready", host="10.9.0.4", port=54321, username="farshore_admin", finished_at=fleet.now, stage=""
     )
     give_password(Restore.objects.get())
-    expect(desk.get_by_text("54321")).to_be_visible(timeout=10_000)
+    expect(desk.get_by_text("54321", exact=True)).to_be_visible(timeout=10_000)
     desk.get_by_role("button", name="Show the password").click()
     expect(desk.get_by_text(PASSWORD)).to_be_visible()
     assert len(loads) == 1

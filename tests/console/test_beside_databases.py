@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from backups.models import Copy, Instance, ResourceGroup, Restore, ServerDatabase
+from backups.models import Copy, Event, Instance, ResourceGroup, Restore, ServerDatabase
 from regions import clock
 from tests.backups.landings import Place, chain, copied
 from tests.console.fleet import SOURCE, TARGET
@@ -65,6 +65,26 @@ def test_a_database_goes_beside_those_of_an_instance_whose_name_was_typed_in(
     assert restore.state == Restore.State.QUEUED, "the name is typed in, and nobody has to agree"
     page = words(desk.get(answer.url))
     assert "Sales-back is being restored." in page and "a database on there" in page and "second person" not in page
+
+
+def test_what_is_removed_is_named_and_not_the_instance_beside_whose_databases_it_lies(
+    desk: Client, orders: Instance, there: Instance
+) -> None:
+    """At night "there is being removed" would be read as the end of an instance."""
+    desk.post(NEW, asked(orders, there))
+    Restore.objects.update(state="ready", host="db", port=1433, restored_until=clock.now())
+    restore = Restore.objects.get()
+    page = words(desk.get(reverse("restores:page", args=[restore.code])))
+    assert "<h1><bdi>Sales-back</bdi></h1>" in page and "a database beside others" in page
+    assert "landing server" not in page
+    listed = words(desk.get("/backups/restores/?q=sales-b"))
+    assert "<bdi>Sales-back</bdi></a>" in listed and "<bdi>there</bdi></a>" not in listed
+    dialog = words(desk.get(reverse("restores:remove", args=[restore.code])))
+    assert "<p>Sales-back</p>" in dialog and "<p>there</p>" not in dialog
+    gone = words(desk.post(reverse("restores:remove", args=[restore.code]), follow=True))
+    assert "Sales-back is being removed." in gone and "there is being removed." not in gone
+    said = Event.objects.get(kind="restore.remove_asked").sentence
+    assert said == "The restored database Sales-back was asked to be removed."
 
 
 def test_what_speaks_against_it_stands_beside_its_field_and_nothing_is_asked_for(

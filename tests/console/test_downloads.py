@@ -144,6 +144,17 @@ def test_the_dialog_says_what_network_plans_would_pay(
     assert "Paid for by network plans" in shown and "586 KB" in shown and "Internet · $0.00" in shown
 
 
+def test_what_costs_less_than_half_a_cent_is_not_told_as_free(
+    desk: Client, world: World, orders: Instance, settings: Any
+) -> None:
+    """684 KB at $0.125 per GB: with the quota used up it is owed, though by itself it comes to no cent."""
+    copy = completed(world, orders, BODY)
+    assert "<b><bdi>$0.00</bdi></b>" in desk.get(dialog(copy)).content.decode(), "free by the quota"
+    settings.FREE_DOWNLOAD_GB = 0
+    shown = desk.get(dialog(copy)).content.decode()
+    assert "<b><bdi>under $0.01</bdi></b>" in shown and "Internet · under $0.01" in shown and "$0.00" not in shown
+
+
 def test_the_dialog_tells_size_quota_and_price_and_wants_its_tick(desk: Client, world: World, orders: Instance) -> None:
     copy = completed(world, orders, BODY)
     shown = desk.get(dialog(copy)).content.decode()

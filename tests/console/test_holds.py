@@ -42,6 +42,8 @@ def test_it_is_held_and_released_from_the_sets_page(guard: Client, copy: Copy) -
     assert f'href="{place}"' in words(guard.get(page))
     shown = words(guard.get(place, **DIALOG))
     assert "Hold this copy" in shown and "It is charged as long as it is held" in shown and "for 30 days" in shown
+    Copy.objects.filter(pk=copy.pk).update(stored_bytes=1024)
+    assert "1.00 KB</bdi> cost <bdi>under $0.01</bdi> for 30 days" in words(guard.get(place, **DIALOG)), "not nothing"
     assert "It is held under HR-2026/17." in words(guard.post(place, {"case_number": " HR-2026/17 "}, follow=True))
     hold = Hold.objects.get()
     copy.refresh_from_db()

@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 
 from backups import windows
-from backups.models import Copy, Instance, RestorableInterval, Restore
+from backups.models import Copy, Drill, Instance, RestorableInterval, Restore
 from regions.models import Store
 from tests.console.brought_back import HOUR, MINUTE, drilled, full, restore, streamed
 from tests.console.fleet import FAR, SOURCE, TARGET, Fleet
@@ -44,6 +44,16 @@ def test_each_row_says_what_how_old_from_where_and_how_long(desk: Client, fleet:
         f"/backups/restores/new/?instance={instance.code}",
     ):
         assert piece in shown, piece
+
+
+def test_what_a_drill_measured_is_told_alike_on_every_page(desk: Client, fleet: Fleet) -> None:
+    """It is what passed until the server answered: checking and removing it is not what a restore would take."""
+    instance = streamed(fleet)
+    drilled(fleet, instance, evidence={"total_rows": 7}, restored_until=fleet.now)
+    Drill.objects.update(seconds={"recovery": 5.8, "engine check": 540})
+    assert "5.8 s" in row(words(desk.get(RECOVERY)), instance)
+    drills = words(desk.get(f"/instances/{instance.code}/drills/"))
+    assert "5.8 s" in drills and "7 rows in 6 s" in drills
 
 
 def test_the_newer_of_drill_and_restore_is_what_is_expected(desk: Client, fleet: Fleet) -> None:

@@ -396,6 +396,29 @@ def test_a_ready_restore_says_how_to_reach_it_and_what_it_took(desk: Client, fle
     ):
         assert piece in shown, piece
     assert reverse("instances:page", args=[ready.result.code]) in shown
+    assert "psql -h 10.9.0.4 -p 54321 -U farshore_admin postgres" in shown, "not to a database of the user's name"
+    assert "outside these stages" not in shown
+
+
+def test_what_is_to_be_read_is_what_lies_in_the_store_and_not_what_packed_logs_become(
+    desk: Client, fleet: Fleet
+) -> None:
+    instance = streamed(fleet)
+    Copy.objects.filter(set__kind="log").update(stored_bytes=14 * 1024)
+    plan = words(desk.get(NEW, {"instance": instance.code}))
+    assert '<span class="num"><bdi>70.0 KB</bdi></span>' in plan, "five logs of 14 KB, each 1 MB when unpacked"
+    assert "To be read</dt><dd><bdi>8.07 MB</bdi>" in plan
+    several = words(desk.get(MANY, {"pick": instance.pk, "list": "recovery"}, **DIALOG))
+    assert "8.07 MB" in several and "13.0 MB" not in several
+    made = restore(fleet, instance)
+    assert "<bdi>70.0 KB</bdi>" in words(desk.get(reverse("restores:page", args=[made.code])))
+
+
+def test_what_passed_outside_the_stages_is_told_so_that_they_add_up(desk: Client, fleet: Fleet) -> None:
+    ready = restore(fleet, streamed(fleet))
+    Restore.objects.update(finished_at=ready.finished_at + timedelta(seconds=15))
+    shown = words(desk.get(reverse("restores:page", args=[ready.code])))
+    assert "1 min 48 s" in shown and "15 s of it outside these stages" in shown
 
 
 def test_the_password_is_shown_on_demand_and_written_down(desk: Client, fleet: Fleet) -> None:

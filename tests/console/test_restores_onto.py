@@ -53,7 +53,9 @@ def test_the_original_can_be_chosen_where_farshore_runs_its_server(desk: Client,
     shown = words(desk.get(NEW, {"instance": original.code, "place": "default", "target": "original"}))
     assert 'value="original" checked' in shown
     assert "an approver who did not ask has to agree before anything begins" in shown
-    assert "Ask a second person" in shown
+    assert "Ask a second person" in shown and "from now on" not in shown
+    reached = original.sets.order_by("-finished_at").first().finished_at
+    assert f"what was written to it after {reached:%Y-%m-%d %H:%M:%S} UTC is not in the restored one" in shown
     answer = desk.post(NEW, onto(original))
     waiting = Restore.objects.get(onto=original)
     assert answer.url == page("page", waiting)
@@ -100,7 +102,11 @@ def test_who_asked_cannot_agree_and_an_approver_can(desk: Client, original: Inst
 
     shown = words(approver.get(page("page", waiting)))
     assert ">Agree</a>" in shown and ">Cancel</a>" not in shown
-    assert "takes its place at the same address" in words(approver.get(page("agree", waiting)))
+    dialog = words(approver.get(page("agree", waiting)))
+    assert "takes its place at the same address" in dialog and "<dd>The newest moment</dd>" in dialog
+    Restore.objects.filter(pk=waiting.pk).update(until=waiting.asked_at)
+    dialog = words(approver.get(page("agree", waiting)))
+    assert f"{waiting.asked_at:%Y-%m-%d %H:%M:%S} UTC" in dialog, "who agrees reads as of when"
     approver.post(page("agree", waiting))
     waiting.refresh_from_db()
     assert (waiting.state, waiting.approved_by.username) == ("queued", "second")

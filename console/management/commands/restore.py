@@ -231,7 +231,9 @@ class Command(BaseCommand):
             self._say("Nothing has been restored yet.")
         for restore in found:
             where = restoring.connection_words(restore) if restore.state == State.READY else restore.error
-            self._say(f"{restore.code}  {restore.get_state_display():10} {restore.name}  {restore.region_id}  {where}")
+            self._say(
+                f"{restore.code}  {restore.get_state_display():10} {restore.goes_by}  {restore.region_id}  {where}"
+            )
 
     def _offer(self, by: By) -> None:
         """Without an instance: of which there are copies to restore from, and the newest moment each comes back to."""
@@ -254,7 +256,7 @@ class Command(BaseCommand):
         verb(restore, by)
         self._outlast(restore, lambda row: row.state not in Restore.HELD)
         left = "nothing of it is left" if restore.landed_as else "nothing of it runs"
-        self._say(f"{restore.name}: {restore.get_state_display().lower()}; {left}.")
+        self._say(f"{restore.goes_by}: {restore.get_state_display().lower()}; {left}.")
         if self.json:
             self._print(_facts(restore))
 
@@ -275,7 +277,7 @@ class Command(BaseCommand):
         restore = _restore(code, by)
         _require(by, restore.instance)
         restoring.write_off(restore, by, reason)
-        self._tell(restore, f"{restore.name} is written off.")
+        self._tell(restore, f"{restore.goes_by} is written off.")
 
     def _tell(self, restore: Restore, sentence: str) -> None:
         self._say(sentence)

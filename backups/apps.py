@@ -5,7 +5,8 @@ class BackupsConfig(AppConfig):
     name = "backups"
 
     def ready(self) -> None:
-        from backups import landing_servers, reaching, restoring, server_scripts
+        from backups import restoring
+        from backups.servers import landing_servers, reaching, server_scripts
         from regions import secrets
 
         secrets.register("backups.Instance", "sealed_password", reaching.identity_of)

@@ -23,7 +23,12 @@ class By:
 
 
 FARSHORE = By()
-CHANGES_STATE = ("policy.", "instance.", "agreement.", "hold.")  # what the state objects tell (backups.state_objects)
+CHANGES_STATE = (
+    "policy.",
+    "instance.",
+    "agreement.",
+    "hold.",
+)  # what `state_objects` tell
 
 
 def speakable(text: str) -> str:

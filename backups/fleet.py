@@ -8,11 +8,13 @@ from typing import Any
 
 from django.db import transaction
 
-from backups import bell, buckets, discovery, events, reaching, secondaries, shares, standings
+from backups import bell, events
+from backups.default_backups import buckets, discovery, shares
 from backups.engines import engine_of
 from backups.engines.facts import ServerFacts
 from backups.events import By
 from backups.models import PENDING, Arrival, BackupJob, Copy, CopyPolicy, Instance
+from backups.servers import reaching, secondaries, standings
 from regions import stores
 from regions.models import Region, Store
 from regions.refusals import Refusal

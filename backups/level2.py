@@ -15,22 +15,15 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import DateTimeField, DurationField, ExpressionWrapper, F, Q, QuerySet, Value
 
-from backups import (
-    cancelling,
-    dependents,
-    eligibility,
-    events,
-    expiring,
-    planning,
-    policies,
-    retention,
-    service_role,
-    windows,
-)
+from backups import events, policies
+from backups.chains import dependents, windows
+from backups.copying import cancelling, planning
 from backups.events import FARSHORE, By
+from backups.keeping import expiring, retention
 from backups.models import ENDED, CancelReason, Copy, CopyPolicy, CopyState, Instance, PolicyKind, StorageSpan
 from backups.policies import LONGEST_DAYS, SHORTEST_DAYS, Refusals
-from backups.policy_settings import bad_retention, conflict
+from backups.terms import eligibility, service_role
+from backups.terms.policy_settings import bad_retention, conflict
 from regions import clock
 from regions.models import Region, Store
 from regions.refusals import Refusal

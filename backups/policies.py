@@ -9,22 +9,11 @@ from datetime import datetime
 from django.db import IntegrityError, transaction
 from django.db.models import F, Max, Q
 
-from backups import (
-    agreements,
-    alerts,
-    cancelling,
-    default_backups,
-    eligibility,
-    events,
-    expiring,
-    log_gaps,
-    log_receiving,
-    planning,
-    retention,
-    service_role,
-    standings,
-)
+from backups import alerts, default_backups, events
+from backups.copying import cancelling, planning
 from backups.events import FARSHORE, By
+from backups.keeping import expiring, retention
+from backups.logs import log_gaps, log_receiving
 from backups.models import (
     Acceptance,
     CancelReason,
@@ -34,7 +23,9 @@ from backups.models import (
     Kind,
     PolicyKind,
 )
-from backups.policy_settings import (
+from backups.servers import standings
+from backups.terms import agreements, eligibility, service_role
+from backups.terms.policy_settings import (
     LONGEST_DAYS,
     SHORTEST_DAYS,
     Refusals,

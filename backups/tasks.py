@@ -16,42 +16,19 @@ from celery import shared_task
 from django.conf import settings
 from django.db import connection
 
-from backups import (
-    alerts,
-    asking,
-    audit,
-    bell,
-    cleaning,
-    default_backups,
-    discovery,
-    downloads,
-    drilling,
-    drills,
-    expiring,
-    landing_servers,
-    level2,
-    locks,
-    log_healing,
-    log_receiving,
-    mending,
-    planning,
-    purging,
-    remembering,
-    replication,
-    restoring,
-    retention,
-    retiring,
-    seals,
-    self_backup,
-    snapshots,
-    state_objects,
-    windows,
-)
-from backups import (
-    watch as watching,
-)
+from backups import alerts, bell, cleaning, default_backups, downloads, drilling, level2, restoring, seals
+from backups.chains import windows
+from backups.copying import mending, planning, replication
+from backups.default_backups import discovery, retiring, snapshots
+from backups.drilling import drills
+from backups.keeping import expiring, locks, purging, retention
 from backups.leases import who
+from backups.logs import log_receiving
 from backups.models import Arrival, Copy, CopyState, Instance
+from backups.oversight import asking, audit, log_healing
+from backups.oversight import watch as watching
+from backups.self_recovery import self_backup, state_objects
+from backups.servers import landing_servers, remembering
 from regions import clock
 from regions.models import Store
 from regions.refusals import Refusal

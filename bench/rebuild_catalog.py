@@ -43,10 +43,10 @@ def report(room: Path, given: argparse.Namespace) -> None:
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
-    from backups import rebuilding
     from backups.events import FARSHORE
     from backups.models import Copy
-    from backups.rebuilding import contents
+    from backups.self_recovery import rebuilding
+    from backups.self_recovery.rebuilding import contents
     from regions import stores
     from regions.models import Region
 
@@ -96,7 +96,7 @@ def fill(place: Path, store: Any, given: argparse.Namespace) -> None:
 
 def document(number: int, code: str, info: Any, store: Any, given: argparse.Namespace) -> dict[str, Any]:
     """Return what `manifest.build` says of such a copy."""
-    from backups import manifest
+    from backups.copying import manifest
     from regions.models import Installation
 
     at = (datetime.now(UTC) - HOUR * (number // given.instances)).isoformat()

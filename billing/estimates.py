@@ -15,7 +15,7 @@ from decimal import Decimal
 
 from django.utils.translation import gettext, gettext_noop, ngettext, pgettext
 
-from backups import planning
+from backups.copying import planning
 from backups.models import Copy, Instance, SetFile
 from billing import until_expiry
 from billing.amounts import estimated, storage_cost, traffic_cost

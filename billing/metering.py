@@ -16,7 +16,7 @@ from django.db import connection
 from django.db.backends.utils import CursorWrapper
 from django.db.models import QuerySet
 
-from backups import retention
+from backups.keeping import retention
 from backups.models import Instance
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

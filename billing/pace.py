@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from django.db.models import Count, Min, QuerySet, Sum
 from django.utils.translation import gettext, gettext_noop, ngettext
 
-from backups import planning
+from backups.copying import planning
 from backups.engines import engine_of
 from backups.models import BackupFile, BackupSet, Instance, Kind, SetStatus
 

@@ -1,6 +1,6 @@
 """What stored copies still cost until they expire (R-15.5), of many instances in a few statements.
 
-Another retention moves every date of an instance by as many days (see `backups.shortening`). Sums are the meter's:
+Another retention moves every date of an instance by as many days (see `keeping.shortening`). Sums are the meter's:
 integer byte-seconds, priced as the price table has it while each price holds.
 """
 

@@ -15,7 +15,7 @@ from django.contrib.auth.decorators import login_not_required
 from django.core.cache import cache
 from django.http import Http404, HttpRequest, HttpResponse
 
-from backups import status
+from backups.oversight import status
 from console.webhooks.standing import Standing, standing
 from regions.models import Store
 

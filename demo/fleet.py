@@ -10,9 +10,10 @@ from pathlib import Path
 
 from django.contrib.auth import get_user_model
 
-from backups import agreements, fleet, policies
+from backups import fleet, policies
 from backups.events import By
 from backups.models import Instance, ResourceGroup
+from backups.terms import agreements
 from demo import cast, history
 from demo.cast import Actor
 from regions.models import Region, Store

@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from backups import planning, policies
+from backups import policies
+from backups.copying import planning
 from backups.events import By
 from backups.models import BackupSet, Copy, Event, Instance
 from demo import cast, mtf

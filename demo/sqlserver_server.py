@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from backups import landing_servers
 from backups.events import By
 from backups.models import Instance, LandingServer, ResourceGroup
+from backups.servers import landing_servers
 from console.runtime import ports
 from console.runtime.places import write_private
 from demo import cast, fleet, snapshot_hook

@@ -9,11 +9,13 @@ from datetime import datetime, timedelta
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 
-from backups import bell, buckets, events, incrementals, secondaries, shares, standings, timetable
+from backups import bell, events, timetable
+from backups.default_backups import buckets, incrementals, shares
 from backups.default_backups.jobs import State, is_of_many
 from backups.engines import engine_of
 from backups.events import FARSHORE, By
 from backups.models import Arrival, BackupJob, Edition, Instance, Kind, ServerDatabase
+from backups.servers import secondaries, standings
 from regions import clock
 from regions.refusals import Refusal
 

@@ -12,7 +12,8 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, QuerySet
 
-from backups import events, planning
+from backups import events
+from backups.copying import planning
 from backups.default_backups.asking import ask
 from backups.default_backups.jobs import DATA, State
 from backups.default_backups.waiting import LONGEST

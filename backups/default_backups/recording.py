@@ -10,13 +10,13 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Greatest
 
-from backups import bell, buckets, events, incrementals, shares, snapshots
-from backups.default_backups import overtaking
+from backups import bell, events
+from backups.default_backups import buckets, incrementals, overtaking, shares, snapshots
 from backups.default_backups.jobs import begin_again, finish, is_of_many
+from backups.default_backups.taken_files import Stored
 from backups.engines.facts import TakenSet
 from backups.facts_of_sets import columns_of
 from backups.models import BackupFile, BackupJob, BackupSet, Instance, SetFile, SetStatus
-from backups.taken_files import Stored
 from regions.models import Store
 from regions.storage import ObjectInfo
 

@@ -11,29 +11,17 @@ from typing import Any
 from django.db import DataError, transaction
 from django.db.models import Q
 
-from backups import (
-    buckets,
-    cleaning,
-    events,
-    incrementals,
-    layout,
-    per_database,
-    presence,
-    reaching,
-    secondaries,
-    server_scripts,
-    shares,
-    snapshots,
-)
-from backups.default_backups import recording, waiting
+from backups import cleaning, events, layout, presence
+from backups.default_backups import buckets, incrementals, per_database, recording, shares, snapshots, waiting
 from backups.default_backups.asking import ask, can_take, why_not_taken
 from backups.default_backups.jobs import LOGS, Heartbeat, claim, fail, finish, keep, renew
+from backups.default_backups.taken_files import Stored
 from backups.engines import engine_of
 from backups.engines.facts import Connection, FullNeeded, Stopped, TakenSet
 from backups.events import By
 from backups.leases import LeaseLost
 from backups.models import BackupJob, BackupSet, Instance, Kind
-from backups.taken_files import Stored
+from backups.servers import reaching, secondaries, server_scripts
 from regions.models import Store
 from regions.refusals import Refusal
 from regions.storage import PartReceipt, Storage, StorageError, mover, streams

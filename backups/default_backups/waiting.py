@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
-from backups import events, planning
+from backups import events
+from backups.copying import planning
 from backups.default_backups.jobs import finish, keep, postpone
 from backups.engines import engine_of
 from backups.engines.facts import Connection

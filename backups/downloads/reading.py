@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from backups import damage, presence
+from backups import presence
+from backups.copying import damage
 from backups.models import Download
 from regions.storage import Gone, Mismatch, ObjectInfo
 from regions.storage.mover import Differs, Part

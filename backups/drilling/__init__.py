@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 
-from backups import drills
+from backups.drilling import drills
 from backups.drilling.landed import LandedTrial
 from backups.drilling.local import PLACE, LocalTrial
 from backups.drilling.trial import Trial
@@ -16,7 +16,7 @@ from backups.engines import engine_of
 from backups.engines.facts import Stopped
 from backups.leases import LeaseLost
 from backups.models import Drill
-from backups.places_for_servers import place_for
+from backups.servers.places_for_servers import place_for
 from regions import clock
 from regions.refusals import Refusal
 

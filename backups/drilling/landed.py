@@ -15,13 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from backups import drill_sources, drills, landing_servers, landing_shares
-from backups.drill_sources import Choice
+from backups.drilling import drill_sources, drills
+from backups.drilling.drill_sources import Choice
 from backups.drilling.trial import Trial
 from backups.engines.facts import Connection, Kind, LandedDatabase, LandedRequest, LandedSet, SetFacts, Stopped
 from backups.leases import LeaseLost
 from backups.models import Copy, LandingServer
 from backups.restore_sources import Piece
+from backups.servers import landing_servers, landing_shares
 from regions.refusals import Refusal
 
 ISOLATION = "landing"

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from backups import drill_sources
-from backups.drill_sources import Choice
+from backups.drilling import drill_sources
+from backups.drilling.drill_sources import Choice
 from backups.drilling.trial import Trial
 from backups.engines import confinement
 from backups.engines.facts import RestoreRequest, Source
 from backups.events import speakable
 from backups.models import Copy
-from backups.places_for_servers import place_for
+from backups.servers.places_for_servers import place_for
 from regions.refusals import Refusal
 
 PLACE = "drills"

@@ -13,8 +13,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 from django.db import close_old_connections, transaction
 
-from backups import damage, drill_sources, drills
-from backups.drill_sources import Choice
+from backups.copying import damage
+from backups.drilling import drill_sources, drills
+from backups.drilling.drill_sources import Choice
 from backups.engines import Engine, engine_of
 from backups.engines.facts import RunningServer, Stopped
 from backups.events import speakable

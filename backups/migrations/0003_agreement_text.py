@@ -5,7 +5,7 @@ import hashlib
 from django.db import migrations
 from django.utils import timezone
 
-from backups.agreement_texts import VERSION_1
+from backups.terms.agreement_texts import VERSION_1
 
 
 def publish(apps, schema_editor):

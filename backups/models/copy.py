@@ -101,7 +101,7 @@ class Copy(models.Model):
     cancel_reason = models.CharField(max_length=24, choices=CancelReason, blank=True)
     completed_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(null=True)  # None while held
-    kept_for = models.CharField(max_length=20, blank=True)  # why later than its own date: see backups.retention
+    kept_for = models.CharField(max_length=20, blank=True)  # why later than its own date: see backups.keeping.retention
     locked_until = models.DateTimeField(null=True)  # how long its store refuses to delete it, as it last said
     lock_keeps_until = models.DateTimeField(null=True)  # the latest lock of it and of what needs it
     expired_at = models.DateTimeField(null=True)
@@ -120,7 +120,7 @@ class Copy(models.Model):
     deleted_at = models.DateTimeField(null=True)
     manifest_key = models.CharField(max_length=500, blank=True)
     manifest_etag = models.CharField(max_length=200, blank=True)
-    reference = models.CharField(max_length=20, blank=True)  # what the source said: see backups.verification
+    reference = models.CharField(max_length=20, blank=True)  # what the source said: see backups.copying.verification
     verification = models.CharField(max_length=40, blank=True)  # what the files' own checksums prove
     stored_bytes = models.BigIntegerField(default=0)
 

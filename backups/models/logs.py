@@ -55,7 +55,8 @@ class LogStream(models.Model):
 class RestorableInterval(models.Model):
     """Every moment from `began_at` to `ended_at`, both included, can be restored from completed copies (I7).
 
-    Derived from the copies at one destination by `backups.windows`; any run may rebuild it. Equal ends: a single point.
+    Derived from the copies at one destination by `backups.chains.windows`; any run may rebuild it. Equal ends: a single
+    point.
     """
 
     instance = models.ForeignKey("backups.Instance", models.CASCADE, related_name="intervals")

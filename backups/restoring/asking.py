@@ -9,7 +9,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from backups import bell, events, service_role
+from backups import bell, events
 from backups.events import By
 from backups.models import (
     BackupFile,
@@ -22,11 +22,12 @@ from backups.models import (
     Restore,
     RestoreSource,
 )
-from backups.policy_settings import Refusals
 from backups.restoring import agreeing, pins
 from backups.restoring.checking import preview_of, why_not_called
 from backups.restoring.choosing import Choice, Wanted
 from backups.restoring.onto import called_beside, why_not_called_beside, why_not_original
+from backups.terms import service_role
+from backups.terms.policy_settings import Refusals
 from regions import clock, secrets
 from regions.models import Store
 from regions.refusals import Refusal

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 from django.db import transaction
 
-from backups import alerts, damage, events
+from backups import alerts, events
+from backups.copying import damage
 from backups.engines import Engine, engine_of
 from backups.engines.facts import Stopped
 from backups.leases import LeaseLost

@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 from django.db.models import QuerySet
 
-from backups import certificates, log_chain, windows
+from backups.chains import certificates, log_chain, windows
+from backups.chains.log_chain import Interval
+from backups.chains.windows import Chain
 from backups.engines import engine_of
 from backups.engines.chains import RECORDED
-from backups.log_chain import Interval
 from backups.models import BackupSet, Copy, CopyState, Instance, Kind, LandingServer, Restore
-from backups.policy_settings import enabled_policy
-from backups.windows import Chain
+from backups.terms.policy_settings import enabled_policy
 from regions.built_once import Given, built_once
 from regions.models import Region, Store
 from regions.refusals import Refusal

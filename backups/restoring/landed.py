@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 
 from django.db import transaction
 
-from backups import landing_servers, landing_shares, reaching, server_scripts
 from backups.engines.facts import Connection, Kind, LandedDatabase, LandedRequest, LandedSet
 from backups.leases import LeaseLost
 from backups.models import Instance, LandingServer, Restore
@@ -26,6 +25,7 @@ from backups.restoring import pins
 from backups.restoring.attempts import FREE, Attempt
 from backups.restoring.reading import pieces_of
 from backups.restoring.watching import Progress, mine
+from backups.servers import landing_servers, landing_shares, reaching, server_scripts
 from regions import clock
 from regions.refusals import Refusal
 

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Iterator
 
 from django.db.models import Sum
 
-from backups import landing_servers
 from backups.engines import engine_of, is_older
 from backups.models import Instance, LandingServer, Restore, RestoreSource
 from backups.restoring.choosing import Choice
+from backups.servers import landing_servers
 from regions.models import Region
 from regions.refusals import Refusal
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from backups.engines import confinement, engine_of
 from backups.models import Restore
-from backups.places_for_servers import passable, place_for
+from backups.servers.places_for_servers import passable, place_for
 
 
 def room() -> Path:

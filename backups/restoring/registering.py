@@ -8,11 +8,12 @@ from contextlib import suppress
 from django.conf import settings
 from django.db.models import Exists, OuterRef
 
-from backups import policies, reaching
+from backups import policies
 from backups.engines import engine_of
 from backups.engines.facts import Connection
 from backups.events import FARSHORE
 from backups.models import Arrival, Edition, Instance, Restore
+from backups.servers import reaching
 from regions import network
 from regions.refusals import Refusal
 

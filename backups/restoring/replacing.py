@@ -11,13 +11,15 @@ from pathlib import Path
 
 from django.db.models import F, Q, QuerySet
 
-from backups import events, log_receiving, reaching
+from backups import events
 from backups.engines import confinement
 from backups.engines.facts import Connection
 from backups.events import By
+from backups.logs import log_receiving
 from backups.models import Instance, Restore
 from backups.restoring.asking import password_of
 from backups.restoring.onto import server_of
+from backups.servers import reaching
 from regions import clock
 from regions.refusals import Refusal
 

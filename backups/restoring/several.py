@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from backups import windows
+from backups.chains import windows
 from backups.events import By
 from backups.models import Instance, LandingServer, Restore
-from backups.policy_settings import Refusals
 from backups.restoring import on_landing
 from backups.restoring.asking import ask, ask_databases
 from backups.restoring.checking import Preview, checks, free_name
 from backups.restoring.choosing import databases_until, nearest_store
+from backups.terms.policy_settings import Refusals
 from regions.models import Store
 from regions.refusals import Refusal
 

@@ -12,8 +12,9 @@ from django.urls import reverse
 from django.utils.translation import get_language, gettext
 from django.views import View
 
-from backups import access, agreements
+from backups import access
 from backups.models import AgreementText
+from backups.terms import agreements
 from console.agreement.forms import StandingForm
 from console.agreement.tables import AcceptanceTable
 from console.widgets.acting import acting

@@ -10,8 +10,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
 
-from backups import access, lag
+from backups import access
 from backups.models import BackupJob, CopyPolicy, Instance
+from backups.oversight import lag
 from console.backup_instances.tables import BackupTable
 from console.widgets import lag_words, protected, proven
 from console.widgets.addresses import row_numbers

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext, ngettext
 
-from backups import server_scripts
 from backups.models import BackupSet, Kind, ServerScript
+from backups.servers import server_scripts
 
 SHOWN = 50
 

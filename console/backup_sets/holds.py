@@ -10,7 +10,8 @@ from django.urls import reverse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from backups import access, holds
+from backups import access
+from backups.keeping import holds
 from backups.models import Copy, Hold, Role
 from billing import estimates
 from console.widgets.acting import acting

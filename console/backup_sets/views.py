@@ -13,9 +13,13 @@ from django.utils.translation import gettext, ngettext
 from django.views import View
 from django.views.decorators.http import require_POST
 
-from backups import access, cancelling, holds, mending, planning, replication, retiring, server_scripts
+from backups import access
+from backups.copying import cancelling, mending, planning, replication
+from backups.default_backups import retiring
 from backups.events import By
+from backups.keeping import holds
 from backups.models import BackupJob, BackupSet, CancelReason, Copy, CopyState, Hold, Role, Transfer
+from backups.servers import server_scripts
 from console.backup_sets.beside import beside, file_name
 from console.backup_sets.cost import traffic_of
 from console.backup_sets.holds import may_hold

@@ -10,7 +10,6 @@ from django.core.exceptions import NON_FIELD_ERRORS
 from django.utils.translation import get_language, gettext
 from django.utils.translation import gettext_lazy as _
 
-from backups import agreements
 from backups.engines import engine_of
 from backups.models import Arrival, Instance
 from backups.policies import (
@@ -21,6 +20,7 @@ from backups.policies import (
     versions_of,
     why_no_logs,
 )
+from backups.terms import agreements
 from console.widgets.addresses import row_number
 from console.widgets.days import WholeDays
 from console.widgets.labels import translated

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from django.utils.translation import gettext, ngettext
 
-from backups import retention
+from backups.keeping import retention
 from backups.policies import Settings
 from console.widgets.effects import Change
 from console.widgets.listing import MOST_MATCHING

@@ -13,9 +13,10 @@ from django.utils.translation import get_language, gettext
 from django.views import View
 from django.views.decorators.http import require_POST
 
-from backups import access, agreements, policies
+from backups import access, policies
 from backups.models import Instance, Role
 from backups.policies import Outcome, Refusals, Settings
+from backups.terms import agreements
 from console.backup_settings import saved as saving
 from console.backup_settings.forms import SettingsForm, versions_in
 from console.widgets import effects

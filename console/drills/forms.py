@@ -5,7 +5,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from backups import drills
+from backups.drilling import drills
 from backups.models import Drill
 from console.widgets.labels import choices_of
 

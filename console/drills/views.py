@@ -15,7 +15,8 @@ from django.urls import reverse
 from django.utils.translation import gettext
 from django.views import View
 
-from backups import access, drills
+from backups import access
+from backups.drilling import drills
 from backups.models import Instance, Role
 from console.drills.forms import NowForm, QueryForm, TimetableForm
 from console.widgets.acting import acting

@@ -11,10 +11,11 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views import View
 
-from backups import access, default_settings
+from backups import access
 from backups.engines import engine_of
 from backups.models import Arrival, BackupMethod, Instance, Role
 from backups.policies import Refusals
+from backups.terms import default_settings
 from console.instances.forms import InstanceForm
 from console.widgets.acting import acting
 from console.widgets.asking import put_beside

@@ -16,11 +16,12 @@ from django.utils.translation import gettext_lazy as _
 from django.views import View
 from django.views.decorators.http import require_POST
 
-from backups import access, level2, retention, shortening
+from backups import access, level2
+from backups.keeping import retention, shortening
+from backups.keeping.shortening import Shortened
 from backups.level2 import Terms
 from backups.models import CopyPolicy, CopyState, Instance, PolicyKind, Role
 from backups.policies import Refusals, Settings
-from backups.shortening import Shortened
 from billing import estimates
 from billing.estimates import Estimate
 from console.widgets import words

@@ -15,10 +15,13 @@ from django.utils.functional import cached_property
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 
-from backups import access, default_backups, eligibility, lag, policies, protection, retention
+from backups import access, default_backups, policies
 from backups.engines import engine_of
+from backups.keeping import retention
 from backups.models import BackupSet, Copy, CopyPolicy, CopyState, Drill, Instance
-from backups.protection import Protection
+from backups.oversight import lag, protection
+from backups.oversight.protection import Protection
+from backups.terms import eligibility
 from console.instances import level2, refused, servers, streams, taking
 from console.instances.no_copy import why_no_copy
 from console.instances.tables import CopyTable, DrillTable

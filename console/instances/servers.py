@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 
 from django.utils.translation import gettext
 
-from backups import certificates, standings
+from backups.chains import certificates
 from backups.models import CopyPolicy, Instance, ServerLook
+from backups.servers import standings
 from console.widgets import words
 from console.widgets.labels import translated
 

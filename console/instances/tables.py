@@ -10,7 +10,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from backups import default_backups, windows
+from backups import default_backups
+from backups.chains import windows
 from backups.models import BackupSet, Copy, Drill, Instance
 from console.widgets import cells, labels, proven, words
 from console.widgets.addresses import restoring

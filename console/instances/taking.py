@@ -9,7 +9,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 
-from backups import default_backups, shares
+from backups import default_backups
+from backups.default_backups import shares
 from backups.engines import engine_of
 from backups.models import BackupJob, Instance, Kind
 from backups.timetable import USUAL_TIME

@@ -13,7 +13,8 @@ from django.utils.translation import gettext
 from django.views import View
 from django.views.decorators.http import require_POST
 
-from backups import access, default_backups, discovery, fleet, policies, snapshots
+from backups import access, default_backups, fleet, policies
+from backups.default_backups import discovery, snapshots
 from backups.engines import ENGINES, engine_of
 from backups.engines.facts import ServerFacts
 from backups.models import Instance, Role

@@ -15,7 +15,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 
 from backups import events
-from backups.policy_settings import Refusals
+from backups.terms.policy_settings import Refusals
 from console.openapi import answers, callers, contract, faults, operations
 from console.openapi.asking import Asked
 from console.openapi.callers import Caller, Claim

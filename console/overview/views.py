@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 
 from backups import access
 from backups.models import BackupJob, BackupSet, Copy
-from backups.protection import Protection
+from backups.oversight.protection import Protection
 from console.widgets import proven
 from console.widgets.glance import Glance
 from console.widgets.instance_lists import instances_here

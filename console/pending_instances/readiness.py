@@ -9,8 +9,8 @@ from django.db.models import Max, Q
 from django.utils.translation import gettext
 
 from backups import default_backups
+from backups.copying.planning import DAY, STILL_ONLINE
 from backups.models import BackupSet, Instance, Kind
-from backups.planning import DAY, STILL_ONLINE
 
 
 def tell(instances: Sequence[Instance], at: datetime) -> None:

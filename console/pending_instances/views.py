@@ -6,8 +6,8 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from backups import eligibility
 from backups.models import Instance
+from backups.terms import eligibility
 from console.pending_instances import readiness
 from console.pending_instances.tables import AbsentTable, PendingTable
 from console.widgets import proven

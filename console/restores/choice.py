@@ -9,7 +9,8 @@ from typing import NamedTuple
 from django.db.models import F, QuerySet
 from django.utils.translation import gettext
 
-from backups import certificates, policies, restoring, windows
+from backups import policies, restoring
+from backups.chains import certificates, windows
 from backups.models import BackupSet, Copy, Instance, LogGap, RestorableInterval
 from console.widgets.labels import place_of, translated
 from regions.models import Region, Store

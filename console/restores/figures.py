@@ -12,7 +12,7 @@ from datetime import datetime
 
 from django.db.models import Count, Exists, Max, Min, OuterRef, Q, QuerySet
 
-from backups import certificates
+from backups.chains import certificates
 from backups.models import Copy, Drill, Instance, Kind, RestorableInterval, Restore
 from console.restores.stages import seconds_taken
 from console.widgets.restorable import why_engine_not_restored

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from backups import landing_servers, restoring
+from backups import restoring
 from backups.models import LandingServer
+from backups.servers import landing_servers
 
 if TYPE_CHECKING:
     from console.restores.wizard import Wizard

@@ -8,8 +8,8 @@ from django.urls import reverse
 from django.utils.translation import gettext
 from django.views import View
 
-from backups import certificate_book
 from backups.models import RegisteredCertificate
+from backups.servers import certificate_book
 from console.stores.forms import CertificateForm
 from console.stores.views import attached, require_right
 from console.widgets.acting import acting

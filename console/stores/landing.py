@@ -13,8 +13,9 @@ from django.utils.translation import gettext
 from django.views import View
 from django.views.decorators.http import require_POST
 
-from backups import access, landing_servers
+from backups import access
 from backups.models import LandingServer, Restore
+from backups.servers import landing_servers
 from console.stores.landing_forms import GroupsForm, LandingForm
 from console.stores.landing_looks import look_of
 from console.stores.landing_tables import LandingTable

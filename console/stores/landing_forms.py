@@ -7,9 +7,9 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from backups import landing_servers
-from backups.landing_servers import Wanted
 from backups.models import ResourceGroup
+from backups.servers import landing_servers
+from backups.servers.landing_servers import Wanted
 from console.widgets.labels import RegionChoice
 from regions.models import Region
 

@@ -15,8 +15,10 @@ from django.utils.translation import gettext
 from django.views import View
 from django.views.decorators.http import require_POST
 
-from backups import access, capacity, escrow, fleet
+from backups import access, fleet
 from backups.models import Copy, Instance, RegisteredCertificate
+from backups.oversight import capacity
+from backups.self_recovery import escrow
 from console.stores.forms import QuotaForm, StoreForm
 from console.stores.tables import StoreTable
 from console.widgets.acting import acting

@@ -6,9 +6,9 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from backups import mending, replication
+from backups.copying import mending, replication
+from backups.keeping.retention import HELD, KEPT_PAST, LOCKED, NEEDED
 from backups.models import CopiedFile, Copy, Coverage, Hold, Pin, StorageSpan, Transfer, TransferPart
-from backups.retention import HELD, KEPT_PAST, LOCKED, NEEDED
 from console.support.asking import Operated, ask_for_each
 from console.support.nouns import Facts, FactsInline, among
 from console.widgets.acting import acting

@@ -11,23 +11,15 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from backups import (
-    certificate_book,
-    default_backups,
-    default_settings,
-    discovery,
-    eligibility,
-    events,
-    fleet,
-    policies,
-    reaching,
-    shares,
-)
-from backups.drills import MOST_DAYS
+from backups import default_backups, events, fleet, policies
+from backups.default_backups import discovery, shares
+from backups.drilling.drills import MOST_DAYS
 from backups.engines import ENGINES, engine_of
 from backups.events import By
 from backups.models import Arrival, Instance
 from backups.models.instance import LOG_MINUTES
+from backups.servers import certificate_book, reaching
+from backups.terms import default_settings, eligibility
 from console.support.asking import Operated, WholeDays, ask_for_each
 from console.support.nouns import Noun, among, kept_by_farshore, shown_fields
 from console.widgets.acting import acting

@@ -9,8 +9,9 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from backups import events, fleet, purging
+from backups import events, fleet
 from backups.events import By
+from backups.keeping import purging
 from console.support.asking import Operated, ask_for_each
 from console.support.nouns import Facts, Noun, shown_fields
 from console.widgets.acting import acting

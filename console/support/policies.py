@@ -15,8 +15,9 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 
-from backups import agreements, policies
+from backups import policies
 from backups.models import CopyPolicy, Instance, PolicyKind
+from backups.terms import agreements
 from billing import estimates
 from console.support.asking import WholeDays
 from console.support.nouns import Noun, shown_fields

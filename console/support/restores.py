@@ -6,8 +6,9 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from backups import landing_servers, restoring
+from backups import restoring
 from backups.models import LandingServer, Restore, RestoreSource
+from backups.servers import landing_servers
 from console.support.asking import Operated, ask_for_each
 from console.support.nouns import Facts, FactsInline
 from console.widgets.acting import acting

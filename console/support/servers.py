@@ -9,9 +9,9 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from backups import certificate_book
 from backups.events import By
 from backups.models import RegisteredCertificate, RememberedSet, ServerDatabase, ServerLook, StorageSnapshot
+from backups.servers import certificate_book
 from console.support.asking import Operated, ask_for_each
 from console.support.nouns import Facts, Noun, shown_fields
 from console.widgets.acting import acting

@@ -1,4 +1,4 @@
-"""That what webhooks promise holds. Each check yields its breaches, as backups.audit's."""
+"""That what webhooks promise holds. Each check yields its breaches, as backups.oversight.audit's."""
 
 from __future__ import annotations
 

@@ -12,12 +12,15 @@ from decimal import Decimal
 
 from django.utils.translation import gettext, gettext_noop, ngettext
 
-from backups import default_backups, planning, policies, retention, shortening, standings
+from backups import default_backups, policies
+from backups.copying import planning
+from backups.copying.planning import LogBeginning
 from backups.engines import engine_of, is_among
+from backups.keeping import retention, shortening
+from backups.keeping.shortening import Shortened
 from backups.models import BackupJob, CopyPolicy, Instance
-from backups.planning import LogBeginning
 from backups.policies import Settings
-from backups.shortening import Shortened
+from backups.servers import standings
 from billing import estimates
 from billing.estimates import Estimate, LeftToPay, Terms
 from console.widgets import words

@@ -10,7 +10,7 @@ from django.db.models import Q, QuerySet, Sum
 from django.http import HttpRequest
 
 from backups.models import Copy, CopyPolicy, CopyState
-from backups.protection import NEEDS_YOU, PROTECTED, Protection, of_many
+from backups.oversight.protection import NEEDS_YOU, PROTECTED, Protection, of_many
 from billing.statements import StorageCost, storage_this_month
 from console.widgets.instance_lists import backed_up, instances_here, pending
 from console.widgets.labels import translated

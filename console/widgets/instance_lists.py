@@ -7,9 +7,10 @@ from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, QueryDict
 from django.utils.translation import gettext_lazy as _
 
-from backups import access, eligibility
+from backups import access
 from backups.engines import ENGINES
 from backups.models import BackupSet, Copy, CopyPolicy, Instance, Role
+from backups.terms import eligibility
 from console.widgets.addresses import row_numbers
 from console.widgets.listing import MOST_MATCHING, Filter
 from console.widgets.shell import chosen_region

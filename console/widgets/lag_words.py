@@ -8,7 +8,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 
-from backups.lag import Gap, Lag
+from backups.oversight.lag import Gap, Lag
 from console.widgets import words
 
 OVER = ("released", "disabled")  # nothing more is copied: what was copied last is not late

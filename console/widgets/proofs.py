@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from backups.copying.verification import WORDS, Reference
 from backups.models import Copy
-from backups.verification import WORDS, Reference
 from console.widgets.labels import translated
 
 

@@ -9,7 +9,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 
 from backups.models import Instance
-from backups.protection import Protection, of_many
+from backups.oversight.protection import Protection, of_many
 from console.widgets import words
 from console.widgets.badges import badge
 from console.widgets.states import PROTECTION, UNKNOWN

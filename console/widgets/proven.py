@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from backups.drills import Proof, last_proven
+from backups.drilling.drills import Proof, last_proven
 from backups.models import Alert, Copy, Drill, Event, Instance
 from console.widgets import words
 from console.widgets.badges import badge

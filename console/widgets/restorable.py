@@ -8,9 +8,10 @@ from django.conf import settings
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils.translation import gettext
 
-from backups import certificates, landing_servers, windows
+from backups.chains import certificates, windows
 from backups.engines import engine_of
 from backups.models import BackupSet, Copy, CopyState, Instance, Kind
+from backups.servers import landing_servers
 from console.widgets.set_lists import is_there
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from datetime import timedelta
 
-from backups import downloads, planning, policies
+from backups import downloads, policies
+from backups.copying import planning
 from backups.downloads import Handout
 from backups.models import BackupFile, BackupSet, Copy, CopyState, Instance, SetFile
 from regions import clock

@@ -12,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from backups import landing_servers, planning
-from backups.landing_servers import Wanted
+from backups.copying import planning
 from backups.models import Copy, CopyState, Instance, LandingServer
+from backups.servers import landing_servers
+from backups.servers.landing_servers import Wanted
 from demo import mtf
 from demo.mtf import Backup
 from demo.tds import SimulatedMachine, SimulatedServer

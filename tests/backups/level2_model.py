@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from backups import audit, audit_promises, expiring, level2, planning, purging, replication
+from backups import level2
+from backups.copying import planning, replication
+from backups.keeping import expiring, purging
 from backups.level2 import Terms
 from backups.models import BackupSet, Copy, StorageSpan
+from backups.oversight import audit, audit_promises
 from billing import metering
 from tests.backups.histories import Machine
 from tests.backups.world import SOURCE

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from backups import log_healing, planning
+from backups.copying import planning
 from backups.models import Alert, BackupSet, Copy, CopyState, Instance, Kind, LogGap, RestorableInterval
+from backups.oversight import log_healing
 from tests.backups.time_machine import TimeMachine
 from tests.backups.world import TARGET, World
 

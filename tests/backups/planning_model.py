@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from backups import audit, cancelling, discovery, planning, policies, replication
+from backups import policies
+from backups.copying import cancelling, planning, replication
+from backups.default_backups import discovery
 from backups.models import PENDING, BackupFile, BackupSet, Copy, CopyState, Family, Instance
+from backups.oversight import audit
 from tests.backups.histories import Machine
 from tests.backups.world import OTHER, TARGET
 

@@ -14,20 +14,12 @@ from datetime import datetime, timedelta
 from math import inf
 from typing import Any, ClassVar
 
-from backups import (
-    audit,
-    cancelling,
-    expiring,
-    log_chain,
-    planning,
-    policies,
-    purging,
-    replication,
-    retention,
-    source_gone,
-    windows,
-)
+from backups import policies
+from backups.chains import log_chain, windows
+from backups.copying import cancelling, planning, replication
+from backups.keeping import expiring, purging, retention, source_gone
 from backups.models import PENDING, BackupSet, Copy, CopyPolicy, CopyState, Kind, Pin, StorageSpan
+from backups.oversight import audit
 from billing import audit as ledger
 from billing import closing, metering
 from regions.models import Store

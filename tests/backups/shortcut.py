@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from backups import carrying, layout, presence
+from backups import layout, presence
+from backups.copying import carrying
 from backups.models import BackupFile, CopiedFile, Copy, Transfer
 from regions import clock
 from regions.models import Store

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from backups import default_backups, fleet, planning
+from backups import default_backups, fleet
+from backups.copying import planning
 from backups.models import Arrival, BackupJob, BackupSet, Instance
 from demo.tds import SimulatedMachine, SimulatedServer
 from regions import clock, stores

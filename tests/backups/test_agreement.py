@@ -8,10 +8,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
-from backups import agreements, policies
+from backups import policies
 from backups.events import By
 from backups.models import Acceptance, AcceptedInstance, AgreementText, CopyPolicy, Instance, ResourceGroup
 from backups.policies import Refusals, Settings
+from backups.terms import agreements
 from regions.models import Region
 from regions.refusals import Refusal
 from tests.backups.world import OTHER, SOURCE, TARGET, World

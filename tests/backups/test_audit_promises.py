@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from backups import agreements, alerts, expiring, holds
-from backups.audit import CHECKS
+from backups import alerts
+from backups.keeping import expiring, holds
 from backups.models import Alert, Copy, CopyPolicy, CopyState, Hold, Instance
+from backups.oversight.audit import CHECKS
+from backups.terms import agreements
 from regions import clock
 from tests.backups.time_machine import TimeMachine
 from tests.backups.world import OTHER, TARGET, World

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
-from backups import buckets, default_backups, layout
+from backups import default_backups, layout
+from backups.default_backups import buckets
 from backups.layout import Written
 from backups.models import BackupJob, Instance
 from regions import clock

@@ -6,10 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backups import capacity, level2, planning
-from backups.capacity import FORESEEN, Growth, fills_at
+from backups import level2
+from backups.copying import planning
 from backups.level2 import Terms
 from backups.models import Event, Instance
+from backups.oversight import capacity
+from backups.oversight.capacity import FORESEEN, Growth, fills_at
 from regions import stores
 from regions.models import Store
 from regions.refusals import Refusal

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from backups import default_backups, default_settings, planning, retiring
-from backups.default_settings import settings_of
+from backups import default_backups
+from backups.copying import planning
+from backups.default_backups import retiring
 from backups.models import Arrival, BackupSet, CopyState, Event, Instance
 from backups.policies import Refusals, Settings
 from backups.policies import apply as apply_policy
+from backups.terms import default_settings
+from backups.terms.default_settings import settings_of
 from regions.refusals import Refusal
 from tests.backups.time_machine import TimeMachine
 from tests.backups.world import SOURCE, TARGET, World

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from backups import discovery, planning, watch
+from backups.copying import planning
+from backups.default_backups import discovery
 from backups.models import Alert, BackupFile, BackupSet, Copy, CopyState, Event, Instance, ServerDatabase, SetStatus
+from backups.oversight import watch
 from demo import mtf
 from regions import clock, stores
 from regions.models import Region, Store

@@ -14,9 +14,11 @@ from django.db import connection
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backups import audit, damage, downloads, purging
+from backups import downloads
+from backups.copying import damage
 from backups.downloads import pins
 from backups.downloads.ranges import merged, total
+from backups.keeping import purging
 from backups.models import (
     Copy,
     CopyState,
@@ -29,6 +31,7 @@ from backups.models import (
     Pin,
     Role,
 )
+from backups.oversight import audit
 from regions import clock
 from regions.refusals import Refusal
 from tests.backups.handing_out import body_of, completed, link

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from backups import audit, drilling, drills, places_for_servers, policies, tasks
-from backups.drill_sources import RUN_BYTES, Damage, Flipping, changed, moment_of
+from backups import drilling, policies, tasks
+from backups.drilling import drills
+from backups.drilling.drill_sources import RUN_BYTES, Damage, Flipping, changed, moment_of
 from backups.engines import confinement
 from backups.engines.sqlserver.checksums import Level, Verifier
 from backups.models import Alert, Copy, Drill, DrillQuery, Event, Instance
+from backups.oversight import audit
+from backups.servers import places_for_servers
 from demo import mtf
 from demo.tds.snapshotting import read as read_media
 from regions import clock

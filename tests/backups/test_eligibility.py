@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, transaction
 
-from backups import eligibility, policies, service_role
+from backups import policies
 from backups.models import Copy, CopyState, Edition, Instance, ServiceLinkedRole
 from backups.policies import Refusals, Settings
+from backups.terms import eligibility, service_role
 from regions import clock
 from regions.refusals import Refusal
 from tests.backups.world import TARGET, World

@@ -65,7 +65,7 @@ def test_a_byte_flipped_at_rest_never_ends_completed(world: World, monkeypatch: 
     world.enable(instance)
     world.drop(instance, "sales.bak", backup())
     world.find(instance)
-    from backups import carrying
+    from backups.copying import carrying
 
     uploaded = carrying._uploaded
 

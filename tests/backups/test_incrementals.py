@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
-from backups import audit, default_backups, expiring, incrementals, planning, purging, retiring
+from backups import default_backups
+from backups.copying import planning
+from backups.default_backups import incrementals, retiring
 from backups.engines.facts import FullNeeded
+from backups.keeping import expiring, purging
 from backups.models import Alert, Arrival, BackupFile, BackupJob, BackupSet, Copy, CopyState, Event, Instance, Kind
-from backups.watch import watch
+from backups.oversight import audit
+from backups.oversight.watch import watch
 from regions import clock
 from regions.refusals import Refusal
 from tests.backups.time_machine import TimeMachine

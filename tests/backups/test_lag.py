@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backups.lag import End, Heard, Lag, furthest_behind, holds, lag
+from backups.oversight.lag import End, Heard, Lag, furthest_behind, holds, lag
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from backups import certificates, landing_servers, restoring, watch, windows
+from backups import restoring
+from backups.chains import certificates, windows
 from backups.models import (
     Alert,
     BackupSet,
@@ -22,9 +23,11 @@ from backups.models import (
     RestorableInterval,
     Restore,
 )
+from backups.oversight import watch
 from backups.policies import Refusals
 from backups.restoring import on_landing
 from backups.restoring.choosing import Choice, Wanted, choose
+from backups.servers import landing_servers
 from regions import clock
 from regions.refusals import Refusal
 from tests.backups.landings import PASSWORD, Place, chain, copied, place_in

@@ -7,7 +7,9 @@ from datetime import datetime, timedelta
 import pytest
 from django.db import IntegrityError, transaction
 
-from backups import access, audit, audit_promises, damage, fleet, level2, planning, policies, protection, windows
+from backups import access, fleet, level2, policies
+from backups.chains import windows
+from backups.copying import damage, planning
 from backups.level2 import Terms, hidden_copies, latest, policy_of, together
 from backups.models import (
     BackupJob,
@@ -20,8 +22,9 @@ from backups.models import (
     RestorableInterval,
     StorageSpan,
 )
+from backups.oversight import audit, audit_promises, protection
+from backups.oversight.watch import requalify_all
 from backups.policies import Refusals
-from backups.watch import requalify_all
 from billing import metering
 from regions.models import Store
 from regions.refusals import Refusal

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from backups import locks, purging, retention, shortening, tasks
+from backups import tasks
+from backups.keeping import locks, purging, retention, shortening
 from backups.models import Copy, CopyState, Instance
 from backups.policies import Settings
 from regions import clock, stores

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from backups import dependents, log_chain, log_lines
+from backups.chains import dependents, log_chain, log_lines
 from backups.engines import engine_of
 from backups.engines.chains import ChainSet, chain_set
 from backups.engines.facts import Kind

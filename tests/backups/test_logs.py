@@ -7,23 +7,12 @@ from datetime import timedelta
 
 import pytest
 
-from backups import (
-    audit,
-    cancelling,
-    default_backups,
-    expiring,
-    log_gaps,
-    log_healing,
-    log_receiving,
-    planning,
-    policies,
-    protection,
-    purging,
-    replication,
-    retention,
-    retiring,
-    windows,
-)
+from backups import default_backups, policies
+from backups.chains import windows
+from backups.copying import cancelling, planning, replication
+from backups.default_backups import retiring
+from backups.keeping import expiring, purging, retention
+from backups.logs import log_gaps, log_receiving
 from backups.models import (
     BackupFile,
     BackupJob,
@@ -40,6 +29,7 @@ from backups.models import (
     LogStream,
     RestorableInterval,
 )
+from backups.oversight import audit, log_healing, protection
 from backups.policies import Refusals, Settings
 from regions.models import Store
 from tests.backups.logs import MINUTE, History, copied, open_alerts

@@ -9,19 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from backups import (
-    audit,
-    carrying,
-    cleaning,
-    damage,
-    expiring,
-    log_gaps,
-    mending,
-    planning,
-    purging,
-    retention,
-    windows,
-)
+from backups import cleaning
+from backups.chains import windows
+from backups.copying import carrying, damage, mending, planning
+from backups.keeping import expiring, purging, retention
+from backups.logs import log_gaps
 from backups.models import (
     Alert,
     BackupFile,
@@ -34,6 +26,7 @@ from backups.models import (
     StorageSpan,
     Transfer,
 )
+from backups.oversight import audit
 from billing import audit as ledger
 from billing import statements, traffic
 from billing.metering import month_of

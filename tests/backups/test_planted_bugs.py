@@ -10,21 +10,12 @@ import pytest
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
-from backups import (
-    carrying,
-    dependents,
-    expiring,
-    log_lines,
-    planning,
-    purging,
-    replication,
-    retention,
-    source_gone,
-    windows,
-)
+from backups.chains import dependents, log_lines, windows
+from backups.copying import carrying, planning, replication
+from backups.copying.planning import bases, checking, weighing
+from backups.keeping import expiring, purging, retention, source_gone
+from backups.keeping.retention import DAY
 from backups.models import BackupSet, Copy, CopyState, Instance, RestorableInterval, StorageSpan, Transfer
-from backups.planning import bases, checking, weighing
-from backups.retention import DAY
 from regions import clock
 from tests.backups import histories, shortcut
 from tests.backups.histories import Machine

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, connection, transaction
 
-from backups import agreements, events, policies, seals
+from backups import events, policies, seals
 from backups.models import BackupFile, BackupJob, Copy, CopyPolicy, CopyState, Coverage, Instance, StorageSpan, Transfer
+from backups.terms import agreements
 from regions import clock
 from regions.models import Region
 from tests.backups.world import OTHER, SOURCE, TARGET, World

@@ -9,9 +9,10 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from backups import damage, planning, protection, replication, status
+from backups.copying import damage, planning, replication
 from backups.models import Arrival, BackupSet, Copy, CopyState, Instance, ServerDatabase
-from backups.protection import Protection
+from backups.oversight import protection, status
+from backups.oversight.protection import Protection
 from regions import clock
 from tests.backups.time_machine import TimeMachine
 from tests.backups.world import OTHER, TARGET, World

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backups.reaching import connection_of
+from backups.servers.reaching import connection_of
 from regions.refusals import Refusal
 from tests.backups.world import World
 

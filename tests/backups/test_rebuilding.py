@@ -17,7 +17,10 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from backups import alerts, audit, discovery, layout, planning, policies, restore_sources, state_objects, watch, windows
+from backups import alerts, layout, policies, restore_sources
+from backups.chains import windows
+from backups.copying import planning
+from backups.default_backups import discovery
 from backups.models import (
     Alert,
     BackupFile,
@@ -34,6 +37,8 @@ from backups.models import (
     Transfer,
     TransferPart,
 )
+from backups.oversight import audit, watch
+from backups.self_recovery import state_objects
 from regions import stores
 from regions.models import Installation, Region, Store
 from regions.storage.mover import Differs

@@ -16,9 +16,11 @@ from django.core.mail import EmailMessage
 from django.db import connection
 from django.http import Http404
 
-from backups import access, agreements, alerts, audit, events, seals
+from backups import access, alerts, events, seals
 from backups.models import Alert, Event, Instance, Membership, ResourceGroup, Role, Seal
-from backups.watch import watch
+from backups.oversight import audit
+from backups.oversight.watch import watch
+from backups.terms import agreements
 from regions.models import Store
 from tests.backups.time_machine import TimeMachine
 from tests.backups.world import TARGET, World

@@ -18,9 +18,11 @@ from django.core.exceptions import PermissionDenied
 from django.core.management import call_command
 from django.http import Http404
 
-from backups import access, audit, damage, places_for_servers, purging, reaching, restoring
+from backups import access, restoring
+from backups.copying import damage
 from backups.engines import confinement
 from backups.engines.facts import Kind as EngineKind
+from backups.keeping import purging
 from backups.models import (
     Copy,
     CopyState,
@@ -34,9 +36,11 @@ from backups.models import (
     RestoreSource,
     Role,
 )
+from backups.oversight import audit
 from backups.policies import Refusals
 from backups.restoring import pins, places, reading
 from backups.restoring.landing import Landing
+from backups.servers import places_for_servers, reaching
 from regions import clock
 from regions.refusals import Refusal
 from tests.backups.world import SOURCE, TARGET, World

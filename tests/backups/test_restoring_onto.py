@@ -12,9 +12,11 @@ from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.db import IntegrityError, transaction
 
-from backups import audit, log_receiving, restoring, retiring
+from backups import restoring
+from backups.default_backups import retiring
 from backups.engines import EnginePackage
 from backups.events import By
+from backups.logs import log_receiving
 from backups.models import (
     Alert,
     BackupFile,
@@ -28,6 +30,7 @@ from backups.models import (
     Role,
     ServerDatabase,
 )
+from backups.oversight import audit
 from backups.policies import Refusals
 from regions import clock
 from regions.refusals import Refusal

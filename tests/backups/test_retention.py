@@ -8,23 +8,14 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import User
 
-from backups import (
-    audit,
-    certificate_book,
-    cleaning,
-    damage,
-    fleet,
-    planning,
-    policies,
-    purging,
-    replication,
-    shortening,
-    source_gone,
-    watch,
-)
+from backups import cleaning, fleet, policies
+from backups.copying import damage, planning, replication
 from backups.events import By
+from backups.keeping import purging, shortening, source_gone
 from backups.models import Alert, Copy, CopyState, Event, Instance, Pin, StorageSpan, Transfer
+from backups.oversight import audit, watch
 from backups.policies import Settings
+from backups.servers import certificate_book
 from regions.models import Store
 from regions.refusals import Refusal
 from regions.storage import StorageError

@@ -18,9 +18,11 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from backups import audit, bell, escrow, events, own_tools, seals, self_backup, self_restore, tasks, watch
+from backups import bell, events, seals, tasks
 from backups.events import By
 from backups.models import Alert, Event, SelfBackup
+from backups.oversight import audit, watch
+from backups.self_recovery import escrow, own_tools, self_backup, self_restore
 from console.management.commands.prepare import Command as Prepare
 from console.runtime.places import CLONE
 from regions import sealed_streams, secrets

@@ -10,10 +10,11 @@ from io import StringIO
 import pytest
 from django.core.management import call_command
 
-from backups import reaching, server_scripts, state_objects
 from backups.engines.facts import Surroundings
 from backups.events import FARSHORE
 from backups.models import Event, Instance, ServerScript
+from backups.self_recovery import state_objects
+from backups.servers import reaching, server_scripts
 from demo.tds import SimulatedMachine, SimulatedServer
 from demo.tds.machine import Job, Principal
 from regions import secrets

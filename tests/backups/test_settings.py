@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from backups import planning, policies, replication
+from backups import policies
+from backups.copying import planning, replication
 from backups.models import Acceptance, Alert, Copy, CopyPolicy, CopyState, Coverage, Event, Family, Instance, Transfer
 from backups.policies import Refusals, Settings
 from regions.models import Store

@@ -10,22 +10,12 @@ from typing import Any
 import pytest
 from django.db.models import Q
 
-from backups import (
-    certificate_book,
-    damage,
-    expiring,
-    level2,
-    planning,
-    policies,
-    purging,
-    recoveries,
-    replication,
-    retention,
-    shortening,
-    source_gone,
-)
+from backups import level2, policies, recoveries
+from backups.copying import damage, planning, replication
+from backups.keeping import expiring, purging, retention, shortening, source_gone
 from backups.models import BackupSet, Copy, CopyState, Instance, PolicyKind
 from backups.policies import Settings
+from backups.servers import certificate_book
 from billing import estimates
 from regions.models import Store
 from tests.backups import shortcut

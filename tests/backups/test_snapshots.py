@@ -16,7 +16,9 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from backups import asking, audit, default_backups, layout, planning, policies, snapshots, watch
+from backups import default_backups, layout, policies
+from backups.copying import planning
+from backups.default_backups import snapshots
 from backups.engines.sqlserver import suspending
 from backups.models import (
     Alert,
@@ -33,6 +35,7 @@ from backups.models import (
     StorageSnapshot,
     Transfer,
 )
+from backups.oversight import asking, audit, watch
 from backups.policies import Settings
 from demo import mtf
 from demo.tds.machine import Family

@@ -9,23 +9,14 @@ from uuid import uuid4
 
 import pytest
 
-from backups import (
-    default_backups,
-    log_healing,
-    log_receiving,
-    policies,
-    retiring,
-    secondaries,
-    shares,
-    standings,
-    tasks,
-    watch,
-)
-from backups.default_backups import recording
+from backups import default_backups, policies, tasks
+from backups.copying.planning.databases import databases_of
+from backups.default_backups import recording, retiring, shares
 from backups.engines import facts
 from backups.engines.sqlserver import watching
 from backups.events import FARSHORE
 from backups.leases import LeaseLost
+from backups.logs import log_receiving
 from backups.models import (
     Alert,
     BackupFile,
@@ -39,8 +30,9 @@ from backups.models import (
     LogGap,
     LogStream,
 )
-from backups.planning.databases import databases_of
+from backups.oversight import log_healing, watch
 from backups.policies import Settings
+from backups.servers import secondaries, standings
 from regions import clock
 from regions.refusals import Refusal
 from tests.backups.sql_servers import Fixture, make_due, running, take_all

@@ -7,8 +7,13 @@ from datetime import timedelta
 
 import pytest
 
-from backups import audit, cancelling, log_gaps, policies, purging, retention, windows
+from backups import policies
+from backups.chains import windows
+from backups.copying import cancelling
+from backups.keeping import purging, retention
+from backups.logs import log_gaps
 from backups.models import BackupFile, BackupJob, BackupSet, CancelReason, Copy, LogGap, RestorableInterval
+from backups.oversight import audit
 from tests.backups.logs import History, copied, open_alerts
 from tests.backups.time_machine import TimeMachine
 from tests.backups.world import OTHER, TARGET, World

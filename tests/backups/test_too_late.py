@@ -7,9 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from backups import audit, cancelling, carrying, cleaning, level2, planning, policies, replication, tasks, watch
+from backups import cleaning, level2, policies, tasks
+from backups.copying import cancelling, carrying, planning, replication
 from backups.events import FARSHORE
 from backups.models import PENDING, Alert, Copy, CopyState, Instance, StorageSpan, Transfer
+from backups.oversight import audit, watch
 from tests.backups.time_machine import TimeMachine
 from tests.backups.world import OTHER, TARGET, World
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from backups import default_backups, planning, policies, protection
+from backups import default_backups, policies
+from backups.copying import planning
 from backups.models import Alert, Arrival, BackupFile, BackupJob, BackupSet, Copy, Instance, SetStatus
-from backups.watch import watch
+from backups.oversight import protection
+from backups.oversight.watch import watch
 from tests.backups.time_machine import TimeMachine
 from tests.backups.world import TARGET, World
 

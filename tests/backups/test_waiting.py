@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
-from backups import asking, default_backups, planning, reaching
+from backups import default_backups
+from backups.copying import planning
 from backups.engines import engine_of
 from backups.models import BackupJob, Coverage, Event, Instance, Kind, LogGap
+from backups.oversight import asking
+from backups.servers import reaching
 from console.instances.taking import job_told
 from demo.tds.machine import Session
 from regions.refusals import Refusal

@@ -14,19 +14,11 @@ from uuid import uuid4
 
 import pytest
 
-from backups import (
-    asking,
-    certificate_book,
-    certificates,
-    planning,
-    protection,
-    reaching,
-    remembering,
-    spoken_for,
-    tasks,
-    watch,
-    windows,
-)
+from backups import tasks
+from backups.chains import certificates, windows
+from backups.copying import planning
+from backups.default_backups import spoken_for
+from backups.default_backups.spoken_for import LyingFile, what_lies_in
 from backups.engines.facts import Device, HistorySet, Kind, Method, SetFacts
 from backups.engines.sqlserver.connecting import session
 from backups.models import (
@@ -40,7 +32,8 @@ from backups.models import (
     ServerDatabase,
     ServerLook,
 )
-from backups.spoken_for import LyingFile, what_lies_in
+from backups.oversight import asking, protection, watch
+from backups.servers import certificate_book, reaching, remembering
 from demo.tds import SimulatedMachine, SimulatedServer
 from regions import clock
 from regions.refusals import Refusal

@@ -11,8 +11,11 @@ from typing import Any
 
 from django.contrib.auth.models import User
 
-from backups import discovery, expiring, fleet, holds, mending, planning, policies, purging, replication, watch
+from backups import fleet, policies
+from backups.copying import mending, planning, replication
+from backups.default_backups import discovery
 from backups.events import By
+from backups.keeping import expiring, holds, purging
 from backups.models import (
     BackupFile,
     BackupSet,
@@ -27,6 +30,7 @@ from backups.models import (
     Role,
     SetFile,
 )
+from backups.oversight import watch
 from backups.policies import Settings
 from demo import mtf
 from regions import clock, stores

@@ -10,9 +10,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
-from backups import access, agreements
+from backups import access
 from backups.events import By
 from backups.models import Alert, CopyPolicy, Event, Instance, Membership, ResourceGroup, Role
+from backups.terms import agreements
 from billing import budgets, tasks
 from billing.budgets import Wish
 from billing.forecast import forecast

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from backups import level2, planning
+from backups import level2
+from backups.copying import planning
 from backups.level2 import Terms
 from backups.models import Copy, Instance, PolicyKind
 from billing import estimates, metering

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from backups import retention
+from backups.keeping import retention
 from backups.models import Copy, Instance
 from billing import estimates
 from billing.models import ItemCode

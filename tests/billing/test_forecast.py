@@ -13,9 +13,9 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import given
 from hypothesis import strategies as some
 
-from backups import agreements
 from backups.events import By
 from backups.models import Copy, CopyPolicy, Instance, ResourceGroup
+from backups.terms import agreements
 from billing import estimates, metering, pace
 from billing.amounts import storage_amount
 from billing.forecast import Amount, Forecast, forecast

@@ -9,7 +9,7 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from backups import retention
+from backups.keeping import retention
 from backups.models import Copy, StorageSpan
 from billing import audit
 from billing.models import ItemCode

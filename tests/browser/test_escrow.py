@@ -9,7 +9,7 @@ import pytest
 from django.urls import reverse
 from playwright.sync_api import Page, expect
 
-from backups import escrow
+from backups.self_recovery import escrow
 from regions import secrets
 from tests.browser.conftest import SIZES, Look, sign_in
 from tests.console.fleet import Fleet

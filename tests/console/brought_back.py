@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from backups import windows
+from backups.chains import windows
 from backups.models import BackupSet, Copy, CopyPolicy, Drill, Instance, Restore, RestoreSource
 from regions import secrets
 from tests.console.fleet import TARGET, Fleet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from backups import windows
+from backups.chains import windows
 from backups.models import BackupFile, BackupSet, Copy, CopyState, Instance, Kind, LogGap, SetFile
 from tests.console.fleet import TARGET, Fleet
 

@@ -6,7 +6,8 @@ from datetime import timedelta
 
 from django.contrib.auth.models import User
 
-from backups import agreements, alerts, events, windows
+from backups import alerts, events
+from backups.chains import windows
 from backups.events import By
 from backups.models import (
     BackupFile,
@@ -26,6 +27,7 @@ from backups.models import (
     StorageSpan,
     Transfer,
 )
+from backups.terms import agreements
 from regions import clock
 from regions.models import Region, Store
 

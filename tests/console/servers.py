@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from backups import windows
+from backups.chains import windows
 from backups.models import Instance, ServerDatabase, ServerLook
 from tests.console.crossed_logs import HOUR, copied
 from tests.console.fleet import DAY, GB, TARGET, Fleet

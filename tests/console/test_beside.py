@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from django.test import Client
 
-from backups import server_scripts
 from backups.engines.facts import Surroundings
 from backups.models import Event, Instance, Membership, Role
+from backups.servers import server_scripts
 from tests.console.fleet import Fleet
 
 SCRIPT = "CREATE LOGIN [clerk] WITH PASSWORD = 0x0200DEADBEEF HASHED;\n"

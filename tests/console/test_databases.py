@@ -12,7 +12,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils.html import strip_tags
 
-from backups import alerts, breaking
+from backups import alerts
+from backups.logs import breaking
 from backups.models import Instance, LogGap, RegisteredCertificate, ServerDatabase, ServerLook
 from tests.console.crossed_logs import HOUR, copied
 from tests.console.fleet import DAY, TARGET, Fleet

@@ -19,7 +19,7 @@ from django.db import close_old_connections
 from django.test import Client
 from django.utils.http import content_disposition_header
 
-from backups import damage
+from backups.copying import damage
 from backups.downloads import asking
 from backups.models import (
     Copy,

@@ -6,7 +6,8 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from backups import alerts, drills, events
+from backups import alerts, events
+from backups.drilling import drills
 from backups.models import Copy, CopyState, Drill, DrillQuery, Instance, Membership, ResourceGroup, Role
 from tests.console.fleet import DAY, Fleet
 

@@ -9,8 +9,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from backups import holds
 from backups.events import By
+from backups.keeping import holds
 from backups.models import Copy, CopyState, Event, Hold, Membership, Role
 from regions import clock
 from regions.refusals import Refusal

@@ -11,7 +11,7 @@ from django.test import Client
 
 from backups.engines.postgresql import tools
 from backups.models import BackupJob, BackupSet, Instance, Kind
-from backups.watch import probe_stores
+from backups.oversight.watch import probe_stores
 from regions.models import Store
 from tests.console.fleet import DAY, TARGET, Fleet
 from tests.console.test_joining import HTMX, TEST, found, words

@@ -11,8 +11,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from backups import landing_servers
 from backups.models import Copy, Event, Instance, LandingServer, ResourceGroup, Restore
+from backups.servers import landing_servers
 from tests.backups.landings import PASSWORD, SHARE, Place, chain, copied
 from tests.console.fleet import SOURCE, TARGET
 

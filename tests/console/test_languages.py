@@ -17,9 +17,9 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import translation
 
-from backups import holds
 from backups.engines.sqlserver.checksums import Level
 from backups.events import By
+from backups.keeping import holds
 from backups.models import (
     Arrival,
     BackupFile,

@@ -12,7 +12,9 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from backups import discovery, events, windows
+from backups import events
+from backups.chains import windows
+from backups.default_backups import discovery
 from backups.drilling.trial import counted
 from backups.engines import engine_of
 from backups.models import Copy, CopyPolicy, DrillQuery, Instance, Kind, Membership, Restore, Role

@@ -8,9 +8,10 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.test import Client
 
-from backups import agreements, alerts, events
+from backups import alerts, events
 from backups.events import By
 from backups.models import Acceptance, ResourceGroup
+from backups.terms import agreements
 from tests.console.fleet import FAR, Fleet
 
 HTMX = {"HTTP_HX_REQUEST": "true", "HTTP_HX_TARGET": "dialog-body"}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from backups import windows
+from backups.chains import windows
 from backups.models import Copy, Drill, Instance, RestorableInterval, Restore
 from regions.models import Store
 from tests.console.brought_back import HOUR, MINUTE, drilled, full, restore, streamed

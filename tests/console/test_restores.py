@@ -15,7 +15,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from backups import windows
+from backups.chains import windows
 from backups.models import BackupFile, Copy, Event, Instance, LogGap, Membership, ResourceGroup, Restore, Role
 from console.widgets import instance_lists
 from tests.console import brought_back

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from backups import agreements, policies
+from backups import policies
 from backups.events import By
 from backups.models import Acceptance, Copy, CopyPolicy, Instance, ResourceGroup
 from backups.policies import Settings
+from backups.terms import agreements
 from console.backup_settings.forms import SettingsForm
 from tests.console.fleet import DAY, FAR, GB, SOURCE, TARGET, Fleet
 

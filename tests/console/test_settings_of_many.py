@@ -12,8 +12,9 @@ from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from backups import policies, retention, shortening
+from backups import policies
 from backups.events import By
+from backups.keeping import retention, shortening
 from backups.models import Copy, CopyState, Instance, ServerDatabase
 from backups.policies import Settings
 from billing import estimates

@@ -10,8 +10,9 @@ from django.contrib import admin
 from django.test import Client
 from django.urls import reverse
 
-from backups import escrow, watch
 from backups.models import Alert, Copy, Instance, Recovery, SelfBackup, SourceOutage, StateObject
+from backups.oversight import watch
+from backups.self_recovery import escrow
 from regions import secrets
 from regions.models import Store
 from regions.storage import StorageError

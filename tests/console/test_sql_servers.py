@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from backups import reaching
 from backups.models import BackupJob, Instance
+from backups.servers import reaching
 from demo.tds import SimulatedMachine, SimulatedServer
 from regions.models import Store
 from tests.console.fleet import Fleet

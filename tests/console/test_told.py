@@ -17,8 +17,8 @@ from django.urls import reverse
 from django.utils import translation
 
 from backups import alerts, events, seals
+from backups.keeping.retention import KEPT_PAST
 from backups.models import AgreementText, Alert, Drill, Event, Kind, PolicyKind
-from backups.retention import KEPT_PAST
 from console.widgets import words
 from console.widgets.notes import in_few_words
 from console.widgets.told import is_listed, told

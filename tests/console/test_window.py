@@ -12,7 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from backups import windows
+from backups.chains import windows
 from backups.models import Copy, CopyState, Instance, Kind, LogGap, LogStream, SetFile
 from console.instances import timeline
 from console.instances.timeline import Known, Solid

@@ -10,7 +10,9 @@ from threading import Event
 import pytest
 from django.contrib.auth.models import User
 
-from backups import discovery, eligibility, expiring, planning, replication
+from backups.copying import planning, replication
+from backups.default_backups import discovery
+from backups.keeping import expiring
 from backups.models import (
     Acceptance,
     BackupFile,
@@ -23,6 +25,7 @@ from backups.models import (
     Transfer,
 )
 from backups.models import Event as History
+from backups.terms import eligibility
 from demo import cast, fleet
 from demo.history import Stories
 from demo.sqlserver_job import JOBS, Jobs, Stopped

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import User
 
-from backups import default_backups, planning, replication
+from backups import default_backups
+from backups.copying import planning, replication
 from backups.models import Copy, CopyState, Instance, Transfer
 from console.runtime import places
 from demo import cast, fleet

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from backups import default_backups, drilling, drills, planning, replication
+from backups import default_backups, drilling
+from backups.copying import planning, replication
+from backups.drilling import drills
 from backups.engines import engine_of
 from backups.engines.facts import Connection, Kind
 from backups.engines.sqlserver.history import read_history

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from backups import default_backups, planning, reaching
+from backups import default_backups
+from backups.copying import planning
 from backups.models import Copy, CopyState, Instance
+from backups.servers import reaching
 from tests.backups import world as worlds
 from tests.backups.world import SOURCE
 from tests.engines.postgresql.clusters import PASSWORD, Cluster, running

@@ -18,20 +18,13 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from backups import (
-    audit,
-    drill_sources,
-    drilling,
-    drills,
-    expiring,
-    purging,
-    restore_sources,
-    retention,
-    tasks,
-)
+from backups import drilling, restore_sources, tasks
+from backups.drilling import drill_sources, drills
 from backups.engines import confinement
+from backups.keeping import expiring, purging, retention
 from backups.models import Alert, Copy, CopyState, Drill, DrillQuery, Event, Instance, Pin, StorageSpan, Transfer
-from backups.places_for_servers import place_for
+from backups.oversight import audit
+from backups.servers.places_for_servers import place_for
 from console.runtime.places import CLONE
 from regions import clock
 from regions.refusals import Refusal
@@ -246,7 +239,7 @@ def test_a_canary_whose_damage_goes_unnoticed_fails(
     world: World, shop: Instance, copy: Copy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("backups.drill_sources.Damage.within", lambda damage, start, stop: iter(()))
+        patch.setattr("backups.drilling.drill_sources.Damage.within", lambda damage, start, stop: iter(()))
         found = drill(shop, Pick.CANARY)
     assert found.state == State.FAILED
     assert "went unnoticed" in found.sentence

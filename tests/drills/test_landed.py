@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from backups import drilling, drills, landing_servers, landing_shares
+from backups import drilling
+from backups.drilling import drills
 from backups.models import Alert, Copy, CopyState, Drill, Instance, LandingServer, ResourceGroup
+from backups.servers import landing_servers, landing_shares
 from regions import clock
 from regions.refusals import Refusal
 from tests.backups.landings import Place, chain, copied, place_in

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from backups import drilling, drills, policies
+from backups import drilling, policies
+from backups.drilling import drills
 from backups.engines.facts import LogPiece
 from backups.engines.postgresql import receive_logs
 from backups.facts_of_sets import columns_of

@@ -16,8 +16,8 @@ from celery import Celery
 from django.db import connections
 from django.db.models import Sum
 
-from backups import audit
 from backups.models import Copy, CopyState, Event, StorageSpan, Transfer
+from backups.oversight import audit
 from console.celery import broker_settings
 from console.runtime import valkey
 from console.runtime.postgres import Postgres

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from backups import audit, carrying, cleaning, verification
+from backups import cleaning
+from backups.copying import carrying, verification
 from backups.models import BackupFile, Copy, CopyState, Instance, StorageSpan, Transfer
+from backups.oversight import audit
 from demo import mtf
 from regions import clock, stores
 from regions.models import Region

@@ -20,9 +20,11 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connections
 
-from backups import default_backups, policies, reaching, restoring, state_objects
+from backups import default_backups, policies, restoring
 from backups.models import BackupJob, Copy, CopyState, Instance, Kind, LogStream, RestorableInterval, Restore
 from backups.policies import Settings
+from backups.self_recovery import state_objects
+from backups.servers import reaching
 from regions.models import Store
 from tests.backups import world as worlds
 from tests.backups.world import SOURCE, TARGET, World

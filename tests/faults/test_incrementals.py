@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from backups import default_backups, planning, reaching, restore_sources, windows
+from backups import default_backups, restore_sources
+from backups.chains import windows
+from backups.copying import planning
 from backups.default_backups import recording
 from backups.engines.facts import RestoreRequest, Source
 from backups.engines.postgresql import discard, restore
 from backups.engines.postgresql.checking import session_in
 from backups.models import BackupFile, BackupJob, BackupSet, CopyState, Event, Instance, Kind
+from backups.servers import reaching
 from regions import clock
 from tests.backups.world import SOURCE, TARGET, World
 from tests.engines.postgresql.clusters import PASSWORD, Cluster, running, started_from

@@ -8,8 +8,11 @@ from datetime import timedelta
 import pytest
 from django.db.models import F
 
-from backups import audit, cleaning, expiring, purging, replication
+from backups import cleaning
+from backups.copying import replication
+from backups.keeping import expiring, purging
 from backups.models import Copy, CopyState, Event, StorageSpan, Transfer
+from backups.oversight import audit
 from regions import clock
 from tests.backups.world import TARGET, World, backup
 

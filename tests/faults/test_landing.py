@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from backups import audit, landing_servers, landing_shares, reaching, restoring, server_scripts
+from backups import restoring
 from backups.engines.facts import Surroundings
 from backups.events import FARSHORE
 from backups.models import Copy, Event, Instance, LandingServer, Pin, Restore
+from backups.oversight import audit
 from backups.restoring import landed
+from backups.servers import landing_servers, landing_shares, reaching, server_scripts
 from demo import mtf
 from demo.mtf import Backup
 from demo.tds.machine import Job

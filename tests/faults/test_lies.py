@@ -13,10 +13,14 @@ from typing import Any
 import pytest
 from django.db.models import F
 
-from backups import audit, cleaning, discovery, expiring, planning, purging, replication, tasks
+from backups import cleaning, tasks
+from backups.copying import planning, replication
+from backups.default_backups import discovery
 from backups.engines.facts import Inspection
 from backups.engines.sqlserver.reader import inspect
+from backups.keeping import expiring, purging
 from backups.models import Alert, BackupFile, BackupSet, CancelReason, Copy, CopyState, Instance, Transfer
+from backups.oversight import audit
 from demo import mtf
 from regions import clock
 from regions.storage import StorageError

@@ -14,19 +14,12 @@ from typing import Any
 import pytest
 from django.conf import settings as configured
 
-from backups import (
-    audit,
-    default_backups,
-    log_healing,
-    log_receiving,
-    planning,
-    policies,
-    reaching,
-    watch,
-)
+from backups import default_backups, policies
+from backups.copying import planning
 from backups.engines.postgresql import forget_receiver
 from backups.leases import who
-from backups.log_receiving.receivers import Receiver
+from backups.logs import log_receiving
+from backups.logs.log_receiving.receivers import Receiver
 from backups.models import (
     Alert,
     BackupFile,
@@ -39,6 +32,8 @@ from backups.models import (
     LogStream,
     RestorableInterval,
 )
+from backups.oversight import audit, log_healing, watch
+from backups.servers import reaching
 from regions import clock
 from regions.models import Store
 from tests.backups.world import SOURCE, TARGET, World

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
-from backups import audit, cleaning, damage, mending, tasks
+from backups import cleaning, tasks
+from backups.copying import damage, mending
 from backups.models import Alert, Copy, CopyState, Event, Instance, StorageSpan, Transfer
+from backups.oversight import audit
 from billing import audit as ledger
 from regions import clock, stores
 from regions.models import Region

@@ -19,22 +19,13 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from backups import (
-    cancelling,
-    carrying,
-    cleaning,
-    default_backups,
-    expiring,
-    holds,
-    manifest,
-    planning,
-    policies,
-    purging,
-    replication,
-    retention,
-)
+from backups import cleaning, default_backups, policies
+from backups.copying import cancelling, carrying, manifest, planning, replication
+from backups.copying.planning import weighing
 from backups.default_backups import recording
+from backups.default_backups.taken_files import Stored
 from backups.engines.facts import Kind, Method, SetFacts, TakenSet
+from backups.keeping import expiring, holds, purging, retention
 from backups.leases import LeaseLost
 from backups.models import (
     BackupJob,
@@ -50,9 +41,7 @@ from backups.models import (
     StorageSpan,
     Transfer,
 )
-from backups.planning import weighing
 from backups.policies import Refusals, Settings
-from backups.taken_files import Stored
 from regions import clock
 from regions.refusals import Refusal
 from regions.storage.filesystem import FolderStorage

@@ -22,18 +22,10 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
 
-from backups import (
-    access,
-    audit,
-    default_backups,
-    planning,
-    policies,
-    reaching,
-    restoring,
-    retiring,
-    tasks,
-    windows,
-)
+from backups import access, default_backups, policies, restoring, tasks
+from backups.chains import windows
+from backups.copying import planning
+from backups.default_backups import retiring
 from backups.engines import confinement
 from backups.engines.facts import Source
 from backups.models import (
@@ -50,7 +42,9 @@ from backups.models import (
     SetFile,
     StorageSpan,
 )
+from backups.oversight import audit
 from backups.restoring import holding, places, reading, watching
+from backups.servers import reaching
 from regions import clock
 from regions.refusals import Refusal
 from tests.backups.world import SOURCE, TARGET, World

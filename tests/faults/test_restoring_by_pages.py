@@ -11,9 +11,11 @@ import psycopg
 import pytest
 from django.test import Client
 
-from backups import default_backups, planning, reaching, tasks
+from backups import default_backups, tasks
+from backups.copying import planning
 from backups.models import CopyState, Instance, Restore
 from backups.restoring import places
+from backups.servers import reaching
 from tests.backups.world import SOURCE, TARGET, World
 from tests.engines.postgresql.clusters import PASSWORD, Cluster, running
 

@@ -13,11 +13,13 @@ import pymysql
 import pytest
 from django.contrib.auth.models import User
 
-from backups import audit, default_backups, reaching, restoring, tasks
+from backups import default_backups, restoring, tasks
 from backups.engines import confinement, postgresql
 from backups.engines.facts import Stopped
 from backups.events import By
 from backups.models import BackupFile, BackupSet, Event, Instance, Restore
+from backups.oversight import audit
+from backups.servers import reaching
 from regions import clock
 from regions.refusals import Refusal
 from tests.backups.world import SOURCE, TARGET, World

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from backups import drilling, drills, landing_shares, policies, restoring
+from backups import drilling, policies, restoring
+from backups.drilling import drills
 from backups.models import BackupSet, Drill, Instance, Kind, LandingServer, Restore
 from backups.policies import Settings
+from backups.servers import landing_shares
 from tests.backups.landings import Place, place_in
 from tests.backups.snapshot_servers import Storage, ask, storage_of
 from tests.backups.sql_servers import take_all

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from backups import default_backups, snapshots
+from backups import default_backups
+from backups.default_backups import snapshots
 from backups.models import BackupFile, BackupJob, BackupSet, Instance, StorageSnapshot
 from regions import clock
 from tests.backups.snapshot_servers import Storage, ask, storage_of

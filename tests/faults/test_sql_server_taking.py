@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from backups import default_backups, shares
+from backups import default_backups
+from backups.default_backups import shares
 from backups.events import FARSHORE
 from backups.models import BackupFile, BackupJob, BackupSet, Instance, Kind
 from regions import clock

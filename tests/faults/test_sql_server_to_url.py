@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
-from backups import buckets, cleaning, default_backups, layout, policies
-from backups.default_backups import recording
+from backups import cleaning, default_backups, layout, policies
+from backups.default_backups import buckets, recording
 from backups.default_backups.jobs import Heartbeat
 from backups.default_backups.taking import attempt
 from backups.engines import facts

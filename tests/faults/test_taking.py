@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from backups import default_backups, planning, policies, reaching
+from backups import default_backups, policies
+from backups.copying import planning
 from backups.models import BackupFile, BackupJob, BackupSet, CopyState, Instance, Transfer
+from backups.servers import reaching
 from regions import clock
 from regions.refusals import Refusal
 from tests.backups.world import SOURCE, TARGET, World

@@ -57,28 +57,17 @@ def after_statement(begins: str, nth: int) -> None:
 
 
 def plant(window: str) -> None:
-    from backups import (
-        alerts,
-        bell,
-        carrying,
-        expiring,
-        landing_shares,
-        manifest,
-        mending,
-        purging,
-        replication,
-        retention,
-        shares,
-        snapshot_hook,
-        snapshots,
-    )
-    from backups.default_backups import recording, taking
+    from backups import alerts, bell
+    from backups.copying import carrying, manifest, mending, replication
+    from backups.default_backups import recording, shares, snapshot_hook, snapshots, taking
     from backups.engines import postgresql, sqlserver
     from backups.engines.postgresql import feeding, unpacking
     from backups.engines.postgresql import restoring as engine
     from backups.engines.sqlserver import suspending, to_url, watching
-    from backups.log_receiving import delivery
+    from backups.keeping import expiring, purging, retention
+    from backups.logs.log_receiving import delivery
     from backups.restoring import holding, landed, places, replacing
+    from backups.servers import landing_shares
     from regions.storage.filesystem import FolderStorage
 
     windows = {
@@ -141,7 +130,10 @@ def plant(window: str) -> None:
 def main(window: str, verb: str, *arguments: str) -> None:
     django.setup()
     plant(window)
-    from backups import alerts, default_backups, expiring, log_receiving, mending, purging, replication, restoring
+    from backups import alerts, default_backups, restoring
+    from backups.copying import mending, replication
+    from backups.keeping import expiring, purging
+    from backups.logs import log_receiving
 
     if verb == "carry":
         copy = replication.claim(arguments[0])

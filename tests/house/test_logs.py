@@ -14,7 +14,7 @@ TOKEN = "Zk3" * 15
 
 
 def record(message: str, **extra: object) -> logging.LogRecord:
-    made = logging.makeLogRecord({"name": "backups.replication", "levelname": "INFO", "msg": message})
+    made = logging.makeLogRecord({"name": "backups.copying.replication", "levelname": "INFO", "msg": message})
     vars(made).update(extra)
     return made
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from backups import retiring
+from backups.default_backups import retiring
 from backups.models import Arrival, BackupSet, CopyPolicy, Event, Instance
 from regions import clock
 from tests.backups.world import World

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from backups import windows
+from backups.chains import windows
 from backups.models import Copy, Instance, Kind, ResourceGroup, Restore, ServerDatabase
 from console.openapi.keys import NewSecret
 from regions import clock

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from backups import agreements, restoring
+from backups import restoring
+from backups.terms import agreements
 from console.openapi.keys import NewSecret
 from tests.backups.landings import Place, chain, place_in
 from tests.backups.world import SOURCE, TARGET, World

@@ -12,7 +12,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from backups import agreements, policies, service_role, windows
+from backups import policies
+from backups.chains import windows
 from backups.models import (
     BackupJob,
     BackupSet,
@@ -29,6 +30,7 @@ from backups.models import (
     Role,
     ServiceLinkedRole,
 )
+from backups.terms import agreements, service_role
 from console.openapi.contract import CONTRACT, request_of
 from console.openapi.keys import NewSecret
 from console.openapi.operations import OPERATIONS

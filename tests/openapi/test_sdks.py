@@ -23,8 +23,9 @@ from aliyunsdkcore.client import AcsClient
 from aliyunsdkcore.request import RpcRequest
 from darabonba.runtime import RuntimeOptions
 
-from backups import agreements, restoring
+from backups import restoring
 from backups.models import Copy, CopyState, Instance, Restore
+from backups.terms import agreements
 from console.openapi import keys
 from console.openapi.contract import CONTRACT
 from console.openapi.keys import NewSecret

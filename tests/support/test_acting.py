@@ -11,9 +11,10 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from backups import policies, reaching
+from backups import policies
 from backups.events import FARSHORE, By
 from backups.models import BackupJob, Copy, CopyState, Event, Instance, Restore
+from backups.servers import reaching
 from regions import clock, stores
 from regions.models import Region, Store
 from tests.billing.facts import DAY, backup_of, copy_of, instance_in, policy_of, store_in

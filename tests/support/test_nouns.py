@@ -12,7 +12,7 @@ from django.db.models import Model
 from django.test import Client
 from django.urls import reverse
 
-from backups import agreements, events
+from backups import events
 from backups.events import By
 from backups.models import (
     Copy,
@@ -34,6 +34,7 @@ from backups.models import (
     Transfer,
     TransferPart,
 )
+from backups.terms import agreements
 from billing.models import Price
 from console.support.nouns import Facts
 from regions import clock

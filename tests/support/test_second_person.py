@@ -10,9 +10,10 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from backups import agreements, purging
 from backups.events import By
+from backups.keeping import purging
 from backups.models import Copy, CopyState, Event
+from backups.terms import agreements
 from regions import clock
 from regions.refusals import Refusal
 from tests.billing.facts import backup_of, copy_of, instance_in, policy_of, store_in

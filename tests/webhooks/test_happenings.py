@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from backups import drilling, drills, planning, restoring, seals, watch
+from backups import drilling, restoring, seals
+from backups.copying import planning
+from backups.drilling import drills
 from backups.events import By
 from backups.models import Copy, Instance, LandingServer, Membership, ResourceGroup, Restore, Role
+from backups.oversight import watch
 from billing import budgets
 from billing.tasks import keep_budget_alerts
 from console.webhooks import endpoints

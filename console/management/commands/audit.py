@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from backups import audit
+from backups.oversight import audit
 from billing import audit as ledger
 from console.management.answers import asked
 from console.webhooks import audit as webhooks

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from backups import self_backup
+from backups.self_recovery import self_backup
 from console.management.store_arguments import person
 from console.runtime.lifeline import die_with_parent
 from regions.refusals import Refusal

@@ -9,7 +9,8 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.db.models import Exists, OuterRef, Q
 
-from backups import drilling, drills
+from backups import drilling
+from backups.drilling import drills
 from backups.events import FARSHORE
 from backups.models import CopyPolicy, Drill, Instance
 from console.management.answers import asked

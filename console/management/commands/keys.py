@@ -8,7 +8,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from backups import escrow, events
+from backups import events
+from backups.self_recovery import escrow
 from console.management.store_arguments import person
 from regions import secrets
 from regions.models import Installation

@@ -7,8 +7,8 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 
-from backups import agreements
 from backups.events import By
+from backups.terms import agreements
 from regions.refusals import Refusal
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from backups import rebuilding, recoveries
+from backups import recoveries
 from backups.events import By
+from backups.self_recovery import rebuilding
 from console.management.store_arguments import add_store_arguments, attached, credentials, options_of, person
 from regions.models import Store
 from regions.refusals import Refusal

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from backups import log_receiving
+from backups.logs import log_receiving
 from console.runtime.lifeline import die_with_parent
 
 

@@ -16,7 +16,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Max, Q
 from django.utils.dateparse import parse_datetime
 
-from backups import access, landing_servers, restoring
+from backups import access, restoring
 from backups.events import By
 from backups.models import (
     BackupSet,
@@ -29,7 +29,8 @@ from backups.models import (
     Restore,
     Role,
 )
-from backups.policy_settings import Refusals
+from backups.servers import landing_servers
+from backups.terms.policy_settings import Refusals
 from console.management.answers import asked
 from regions.models import Store
 from regions.refusals import Refusal

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from backups import self_restore
+from backups.self_recovery import self_restore
 from console.management.store_arguments import add_store_arguments, credentials, options_of
 from regions import secrets, stores
 from regions.locations import clean_options, clean_url

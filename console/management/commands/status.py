@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from backups import status
+from backups.oversight import status
 from console.management.answers import asked
 
 

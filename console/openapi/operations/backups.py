@@ -7,7 +7,8 @@ from typing import Any
 
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
-from backups import default_backups, restoring, retiring
+from backups import default_backups, restoring
+from backups.default_backups import retiring
 from backups.engines import engine_of
 from backups.models import BackupJob, BackupSet, Instance, Kind, Restore, SetFile, SetStatus
 from backups.models.backup_set import BackupSetQuerySet

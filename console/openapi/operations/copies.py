@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import F, QuerySet
 
-from backups import certificates, windows
+from backups.chains import certificates, windows
 from backups.engines import engine_of
 from backups.models import Copy, CopyState, Instance, Kind, ServerDatabase
 from backups.models.copy import CopyQuerySet

@@ -8,10 +8,10 @@ from typing import Any
 
 from django.db.models import Exists, OuterRef, QuerySet
 
-from backups import default_settings
 from backups.engines import engine_of
 from backups.models import BackupMethod, BackupSet, Instance, Kind, LogStream
 from backups.models.instance import LOG_MINUTES
+from backups.terms import default_settings
 from backups.timetable import USUAL_TIME, next_slot
 from console.openapi import faults
 from console.openapi.asking import Asked

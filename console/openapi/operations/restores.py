@@ -9,8 +9,9 @@ from typing import Any
 
 from django.db import transaction
 
-from backups import restoring, windows
-from backups.log_chain import Interval
+from backups import restoring
+from backups.chains import windows
+from backups.chains.log_chain import Interval
 from backups.models import Copy, Instance
 from console.openapi import faults
 from console.openapi.asking import Asked

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.db.models import QuerySet
 
-from backups import service_role
 from backups.models import Role, ServiceLinkedRole
+from backups.terms import service_role
 from console.openapi import faults
 from console.openapi.asking import Asked
 from console.openapi.callers import Caller

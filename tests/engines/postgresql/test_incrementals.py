@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import pytest
 
-from backups import log_chain
+from backups.chains import log_chain
 from backups.engines import engine_of
 from backups.engines.chains import chain_set
 from backups.engines.facts import Base, Excerpt, FullNeeded, RestoreRequest, Source, Stopped, TakenSet

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from backups import log_chain
+from backups.chains import log_chain
 from backups.engines import engine_of
 from backups.engines.chains import ChainSet, chain_set
 from backups.engines.facts import RestoreRequest, Source

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from backups import buckets
+from backups.default_backups import buckets
 from backups.engines.facts import Attempt, Bucket, Connection, DatabaseOrder, FullNeeded, Kind, SharedBackup
 from backups.engines.sqlserver import rights, scin, to_url
 from backups.engines.sqlserver.connecting import session

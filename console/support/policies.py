@@ -258,10 +258,12 @@ def _costs(found: Effects) -> Iterator[tuple[str, str]]:
 
 
 def _difference(amount: Decimal | None) -> str:
-    return _usd(amount if amount is None else f"{amount:+}")
+    return _usd(amount, "+" if amount and amount > 0 else "-" if amount else "")
 
 
-def _usd(amount: Any) -> str:
+def _usd(amount: Decimal | None, sign: str = "") -> str:
     if amount is None:
         return "an unknown amount"
-    return "under 0.01 USD" if 0 < amount < words.LEAST_TOLD else f"{amount:.2f} USD"
+    if 0 < abs(amount) < words.LEAST_TOLD:
+        return f"under {sign}0.01 USD"
+    return f"{sign}{abs(amount):.2f} USD"

@@ -1,4 +1,4 @@
-"""That what is charged is what happened, to the last digit (I11). Each check yields breaches, as `oversight.audit`'s do.
+"""That what is charged is what happened, to the last digit (I11). Each check yields its breaches (see `oversight.audit`).
 
 The ledger adds up in SQL; here the same facts are added up once more, row by row in Python, which is slow and plain.
 """

@@ -1,4 +1,4 @@
-"""That what is charged is what happened, to the last digit (I11). Each check yields its breaches (see `oversight.audit`).
+"""That what is charged is what happened, to the last digit (I11). Each check yields its breaches, as in `audit`.
 
 The ledger adds up in SQL; here the same facts are added up once more, row by row in Python, which is slow and plain.
 """

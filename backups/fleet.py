@@ -18,6 +18,7 @@ from backups.servers import reaching, secondaries, standings
 from regions import stores
 from regions.models import Region, Store
 from regions.refusals import Refusal
+from regions.storage import StoreOptions
 
 
 def probe(instance: Instance, password: str) -> ServerFacts | None:
@@ -109,11 +110,14 @@ def attach(
     return store
 
 
-def move(store: Store, url: str, options: Mapping[str, Any], credentials: Mapping[str, str], by: By) -> Store:
-    """Reach an attached store at another address from now on, after a whole round trip there; raises Refusal."""
+def move(store: Store, place: StoreOptions, by: By) -> Store:
+    """Reach an attached store another way from now on, after a whole round trip that way; raises Refusal."""
     before = store.url
-    store = stores.reconnect(store, options, credentials, url)
-    said = f"The store of {store.region} is reached at {store.url}; before, at {before}."
+    store = stores.reconnect(store, place.options, place.credentials, place.url)
+    if store.url == before:
+        said = f"How the store of {store.region} is reached was changed: another endpoint, or other credentials."
+    else:
+        said = f"The store of {store.region} is reached at {store.url}; before, at {before}."
     events.record("store.moved", said, by=by, store=store.pk, before=before)
     bell.announce_region(store.region_id)
     return store

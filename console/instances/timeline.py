@@ -101,6 +101,11 @@ class Timeline:
     def width(self) -> float:
         return WIDTH
 
+    @property
+    def has_stretch(self) -> bool:
+        """Whether more than single points can be restored."""
+        return any(not band.is_point for band in self.restorable)
+
 
 def draw(known: Known, begins: datetime, ends: datetime) -> Timeline:
     """Lay out what is known between two moments."""

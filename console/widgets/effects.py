@@ -18,7 +18,7 @@ from backups.copying.planning import LogBeginning
 from backups.engines import engine_of, is_among
 from backups.keeping import retention, shortening
 from backups.keeping.shortening import Shortened
-from backups.models import BackupJob, CopyPolicy, Instance
+from backups.models import BackupJob, CopyPolicy, Edition, Instance
 from backups.policies import Settings
 from backups.servers import standings
 from billing import estimates
@@ -284,6 +284,9 @@ ON_SECONDARY_TOO = gettext_noop("%(name)s: if its logs follow no backup, one is 
 NO_SECONDARY = gettext_noop(
     "%(name)s: if its logs follow no backup, one is taken on the primary, for it has no secondary."
 )
+NONE_NAMED = gettext_noop(
+    "%(name)s: if its logs follow no backup, one is taken on the primary, for no secondary of it was entered here."
+)
 IN_NO_GROUP = gettext_noop(
     "%(name)s: if its logs follow no backup, one is taken on the primary, for it is in no availability group."
 )
@@ -338,7 +341,7 @@ def _say_without_logs(
 def _said_of_side(instance: Instance, side: str, *, is_only: bool, is_known: bool) -> str:
     """Return where a backup is taken that logs can follow; `is_known` False: nobody knows the databases yet."""
     if default_backups.side_for_logs(instance) == BackupJob.On.PRIMARY:
-        return NO_SECONDARY
+        return NO_SECONDARY if instance.edition == Edition.BASIC else NONE_NAMED
     if not is_known and standings.are_told(instance):
         return NOT_LOOKED_YET
     if side == BackupJob.On.PRIMARY:

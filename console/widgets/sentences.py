@@ -232,6 +232,7 @@ EVENTS = [
     _("The store of %(region)s answered."),
     _("The store of %(region)s failed its round trip: %(why)s"),
     _("The store of %(region)s is reached at %(now)s; before, at %(before)s."),
+    _("How the store of %(region)s is reached was changed: another endpoint, or other credentials."),
     _("The store of %(region)s was detached."),
     _("The store of %(region)s has no quota."),
     _("The store of %(region)s has a quota of %(n)s bytes."),

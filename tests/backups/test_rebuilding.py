@@ -569,3 +569,11 @@ def test_from_a_bucket_on_real_s3(
         with restore_sources.of_copy(copy).open() as body:
             assert body.read().startswith(b"TAPE")
     assert list(audit.breaches()) == []
+    rebuild(place.url, "--endpoint", place.options["endpoint"])
+    assert not Event.objects.filter(kind="store.moved").exists()
+    store = Store.objects.get(region=TARGET)
+    store.keep_credentials({"access_key_id": "of", "secret_access_key": "yesterday"})
+    store.save()
+    rebuild(place.url, "--endpoint", place.options["endpoint"])
+    assert Store.objects.get(region=TARGET).credentials() == place.credentials
+    assert "other credentials" in Event.objects.get(kind="store.moved").sentence

@@ -520,7 +520,7 @@ def test_each_one_s_own_log_status_can_be_kept(desk: Client, fleet: Fleet) -> No
     ("facts", "sentence"),
     [
         ({"secondary_host": "10.0.0.9"}, "one is taken on the secondary; the primary is left alone."),
-        ({}, "one is taken on the primary, for it has no secondary."),
+        ({}, "one is taken on the primary, for no secondary of it was entered here."),
         ({"edition": "basic", "secondary_host": "10.0.0.9"}, "one is taken on the primary, for it has no secondary."),
     ],
     ids=["secondary", "none named", "basic"],

@@ -104,6 +104,17 @@ def test_the_picture_has_two_windows_with_the_gap_between_them(desk: Client, sho
     assert len(stretches) == 1, "behind the gap nothing can be restored before the next full"
     assert 'class="gap"' in page and "The same as a list" in page
     assert "unknown, gap" in page
+    assert "Any second inside a solid stretch can be restored" in page
+
+
+def test_a_stretch_is_spoken_of_only_where_there_is_one(desk: Client, fleet: Fleet) -> None:
+    instance = fleet.instance("begun", engine="postgresql")
+    fleet.policy(instance, logs_enabled=True)
+    begin = fleet.now - HOUR
+    copied(fleet, instance, Kind.FULL, 1000, 1010, begin, begin)
+    windows.rebuild(instance, fleet.stores[TARGET])
+    page = text(desk, page_of(instance))
+    assert "Each mark is a moment that can be restored." in page and "solid stretch" not in page
 
 
 def test_the_lag_is_told_in_words_and_never_past_what_can_be_restored(

@@ -34,7 +34,8 @@ def adopt(url: str, options: Mapping[str, Any], credentials: Mapping[str, str], 
     """
     try:
         url = clean_url(url)
-        storage = open_storage(StoreOptions(url, clean_options(url, options), dict(credentials)))
+        place = StoreOptions(url, clean_options(url, options), dict(credentials))
+        storage = open_storage(place)
         found = marker.read(storage)
         if found is None:
             raise Refusal("MarkerMissing", f"{marker.KEY} is not in this store: no Farshore wrote it.", "", "url")
@@ -44,10 +45,18 @@ def adopt(url: str, options: Mapping[str, Any], credentials: Mapping[str, str], 
         raise Refusal("StoreUnreachable", error.sentence, "Check the address and the credentials.", "url") from error
     if known is None:
         return _attach_as(found, region, url, options, credentials, by)
-    if url == known.url and not options and not credentials:
+    if _is_reached_so(known, place):
         return known
     require_lost()
-    return fleet.move(known, url, options or known.options, credentials or known.credentials(), by)
+    return fleet.move(known, place, by)
+
+
+def _is_reached_so(known: Store, place: StoreOptions) -> bool:
+    """Whether this is how a store is reached already; sealed credentials that no key opens are not how."""
+    try:
+        return known.storage_options() == place
+    except Refusal:
+        return False
 
 
 def require_lost() -> None:

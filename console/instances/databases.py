@@ -128,7 +128,7 @@ def chain_of(one: ServerDatabase, backups: Backups) -> SafeString | str:
         return badge(NONE, gettext("its logs are not copied"))
     if reach := backups.reach.get(one.name):
         return badge(UNBROKEN, gettext("reaches until %(moment)s") % {"moment": words.stamp(reach)})
-    if backups.oversight.protection.why.get(one.name) == "certificate":
+    if backups.protection.why.get(one.name) == "certificate":
         return badge(NONE, gettext("its copies cannot be opened there"))
     return badge(NONE, gettext("no copy to lead on from yet"))
 
@@ -140,17 +140,17 @@ def protection_of(one: ServerDatabase, backups: Backups) -> SafeString:
         return badge(GONE, gettext("not on the server since %(day)s; its copies keep their dates") % named)
     if not backups.is_enabled:
         return badge(NOT_SET_UP)
-    if one.name in backups.oversight.protection.unprotected:
+    if one.name in backups.protection.unprotected:
         return badge(UNPROTECTED, _why(one, backups))
     return badge(PROTECTED, "" if one.has_logs else gettext("only at the moments of its backups"))
 
 
 def _why(one: ServerDatabase, backups: Backups) -> str:
-    code = backups.oversight.protection.why.get(one.name, "")
+    code = backups.protection.why.get(one.name, "")
     if code == "offline":
         return gettext("it is %(state)s on the server: no backup can be taken") % {"state": one.state}
     if code == "certificate":
-        named = {"print": backups.chains.certificates.get(one.name) or one.certificate_thumbprint}
+        named = {"print": backups.certificates.get(one.name) or one.certificate_thumbprint}
         return gettext("needs certificate %(print)s at the destination") % named
     return str(WHY.get(code, ""))
 

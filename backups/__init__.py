@@ -3,7 +3,7 @@
 Imports go one way here too (`.importlinter` holds it). From the top:
 
     tasks            doors for Celery: claim, call, ring the next bell
-    oversight        is it all as it should be: watch, alerts, protection states, lag, the audit
+    oversight        is it all as it should be: watch, protection states, lag, healed gaps, the audit
     self_recovery    how Farshore itself comes back
     drilling         rehearsed restores, and their evidence
     restoring        copies become servers and databases again
